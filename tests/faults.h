@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * System calls that fail when told to.
+ *
+ * A program with faults.c has its own versions of the calls that the file
+ * driver makes; they do the real thing unless a fault is set up for them.
+ */
+#ifndef FARBLK_TESTS_FAULTS_H
+#define FARBLK_TESTS_FAULTS_H
+
+#define FAULTS_ALWAYS 1000000
+
+enum fault_call {
+    FAULT_READ,
+    FAULT_WRITE,
+    FAULT_SYNC, /* fsync and fdatasync */
+    FAULT_FALLOCATE,
+    FAULT_SEEK,
+    FAULT_TMPFILE,
+    FAULT_LINK,
+    FAULT_TRUNCATE,
+    FAULT_DUP,
+    FAULT_STATX,
+    FAULT_RING, /* making one */
+    FAULT_ENTER, /* submitting to it */
+    FAULT_CALLS,
+};
+
+/* After `after` good calls, `times` calls give `errnum`, or with 0 move at most
+ * `most` octets. */
+void faults_set(enum fault_call call, int after, int times, int errnum,
+                int most);
+/* All calls are good again. */
+void faults_clear(void);
+
+/* From now on fsync and fdatasync wait until they are let go. */
+void faults_hold_syncs(void);
+void faults_release_syncs(void);
+/* Wait until so many of them wait. */
+void faults_await_syncs(unsigned count);
+
+#endif
