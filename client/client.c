@@ -154,9 +154,10 @@ client_url(const struct uri *uri, char **url, struct error *error)
     if (!uri->has_authority)
         return error_set(error, FARBLK_INVALID, "%s: must begin with %s://",
                          scheme, scheme);
-    if (strchr(scheme, '+') == NULL || strcmp(scheme, "farblk+ws") == 0) {
-        bool ws = scheme[6] == '+', v6 = strchr(uri->host, ':') != NULL;
-        bool tls = scheme[6] == 's';
+    bool ws = strcmp(scheme, "farblk+ws") == 0;
+    bool tls = strcmp(scheme, "farblks") == 0;
+    if (ws || tls || strcmp(scheme, "farblk") == 0) {
+        bool v6 = strchr(uri->host, ':') != NULL;
         if (uri->host[0] == '\0')
             return error_set(error, FARBLK_INVALID, "%s: names no host",
                              scheme);

@@ -70,7 +70,9 @@ make_request(uint32_t method, uint8_t *to, size_t size)
         strcpy(method == WIRE_OPEN ? request.args.open.name
                                    : request.args.list.after,
                "disk0");
-    } else {
+    } else if (method == WIRE_PING) {
+        request.args.ping.take_over = next_random() % 2;
+    } else if (method != WIRE_SHARE_MEMORY) {
         request.args.range.sector = next_random();
         request.args.range.count = next_random() % 100;
         if (method >= WIRE_READ && method <= WIRE_WRITE_ZEROES

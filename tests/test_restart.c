@@ -16,7 +16,7 @@
 
 struct host {
     struct daemon daemon;
-    char path[256], socket[256], listen[300], export[300];
+    char path[256], socket[256], listen[300], export[320];
 };
 
 static uint8_t sector[2][SECTOR];
