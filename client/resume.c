@@ -35,7 +35,7 @@
 /* The first attempt's time to connect and to be answered; it doubles, too, for
  * a server or a network that is slow, up to a third of the lease.  Who closes
  * meanwhile waits as long, at most. */
-#define RESUME_ATTEMPT_MS 1000
+#define RESUME_ATTEMPT_MS 2000
 /* Connections that break before an io is answered. */
 #define RESUME_BREAKS_MAX 16u
 
