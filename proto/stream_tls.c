@@ -210,7 +210,10 @@ explain(struct stream_tls *tls, int result, struct error *error)
         break;
     }
     link_tls_reason(result, reason, sizeof reason);
-    error_set(error, FARBLK_PROTOCOL, "TLS: %s", reason);
+    /* Once both have shown who they are, a record that does not fit was changed
+     * on its way: the connection is at fault, not the peer. */
+    error_set(error, tls->shaken ? FARBLK_CONNECTION_LOST : FARBLK_PROTOCOL,
+              "TLS: %s", reason);
 }
 
 /* ------------------------------------------------------------ receiving */

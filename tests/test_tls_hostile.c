@@ -147,16 +147,13 @@ pass(struct between *between, int from, int to, bool to_client)
         peer_send_all(to, octets, (size_t)n);
 }
 
-static void *
-stand_between(void *arg)
+static void
+stand_between_them(struct between *between, int client)
 {
-    struct between *between = arg;
-    int client = accept4(between->listener, NULL, NULL, SOCK_CLOEXEC);
     int server = peer_connect(between->url, false);
     struct pollfd fds[2] = {{client, POLLIN, 0}, {server, POLLIN, 0}};
 
-    while (client >= 0 && server >= 0
-           && poll(fds, 2, SUPPORT_PATIENCE_MS) > 0) {
+    while (server >= 0 && poll(fds, 2, SUPPORT_PATIENCE_MS) > 0) {
         uint8_t octet;
         for (unsigned i = 0; i < 2; i++) {
             if (fds[i].revents == 0)
@@ -170,11 +167,24 @@ stand_between(void *arg)
     }
     close(client);
     close(server);
+}
+
+/* One connection after another, until nobody listens. */
+static void *
+stand_between(void *arg)
+{
+    struct between *between = arg;
+    int client;
+
+    while ((client = accept4(between->listener, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+        stand_between_them(between, client);
     return NULL;
 }
 
+/* Without `reconnect` the requests end with the connection; with it the session
+ * goes on over another one. */
 static void
-tamper(bool to_client, uint64_t at)
+tamper(bool to_client, uint64_t at, bool reconnect)
 {
     struct rig *rig = start(NULL);
     struct between between = {
@@ -191,12 +201,13 @@ tamper(bool to_client, uint64_t at)
     between.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(
         bind(between.listener, (struct sockaddr *)&address, length), 0);
-    assert_int_equal(listen(between.listener, 1), 0);
+    assert_int_equal(listen(between.listener, 8), 0);
     getsockname(between.listener, (struct sockaddr *)&address, &length);
     assert_int_equal(
         pthread_create(&between.thread, NULL, stand_between, &between), 0);
-    snprintf(uri, sizeof uri, "farblks://127.0.0.1:%u/disk%s",
-             (unsigned)ntohs(address.sin_port), strchr(rig->uri, '?'));
+    snprintf(uri, sizeof uri, "farblks://127.0.0.1:%u/disk%s&reconnect=%d",
+             (unsigned)ntohs(address.sin_port), strchr(rig->uri, '?'),
+             reconnect ? SUPPORT_PATIENCE_MS / 1000 : 0);
     ok(farblk_open(uri, NULL, &dev));
     pattern_fill(buffer, 64 * SECTOR, 5);
     ok(support_write(dev, 0, buffer, 64 * SECTOR, 0));
@@ -213,8 +224,12 @@ tamper(bool to_client, uint64_t at)
         }
     }
     assert_int_equal(between.changed, 1);
-    assert_int_not_equal(status, 0);
+    if (reconnect)
+        ok(status);
+    else
+        assert_int_not_equal(status, 0);
     farblk_close(dev);
+    shutdown(between.listener, SHUT_RDWR);
     pthread_join(between.thread, NULL);
     close(between.listener);
     /* The device has what was written, and nothing else. */
@@ -230,16 +245,25 @@ static void
 octet_changed_on_its_way_to_the_client_is_never_data(void **state)
 {
     (void)state;
-    tamper(true, 40);
-    tamper(true, 20000);
+    tamper(true, 40, false);
+    tamper(true, 20000, false);
 }
 
 static void
 octet_changed_on_its_way_to_the_server_is_never_written(void **state)
 {
     (void)state;
-    tamper(false, 300);
-    tamper(false, 50000);
+    tamper(false, 300, false);
+    tamper(false, 50000, false);
+}
+
+static void
+client_whose_octets_were_changed_connects_again_and_goes_on(void **state)
+{
+    (void)state;
+    tamper(true, 20000, true);
+    tamper(false, 300, true);
+    tamper(false, 50000, true);
 }
 
 static int
@@ -270,6 +294,7 @@ main(void)
         TEST(handshake_that_stalls_ends_and_keeps_nobody_out),
         TEST(octet_changed_on_its_way_to_the_client_is_never_data),
         TEST(octet_changed_on_its_way_to_the_server_is_never_written),
+        TEST(client_whose_octets_were_changed_connects_again_and_goes_on),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
