@@ -5,6 +5,11 @@
 #
 #   scripts/valgrind.sh [TEST ...]      names as in ctest; default: a choice
 #
+# The build has no io_uring: memcheck (3.19) lets one thread run at a time, and
+# takes io_uring_enter for a call that does not wait, so that a ring's thread which
+# waits for work stops all others for ever.  The file driver's other engine is
+# what is looked at.
+#
 # Builds in build-valgrind in the checkout, or in $FARBLK_BUILD_ROOT.  Exit
 # status 0: no errors, nothing definitely lost.
 set -euo pipefail
@@ -13,10 +18,11 @@ build=${FARBLK_BUILD_ROOT:-$source}/build-valgrind
 tests=("$@")
 if [ ${#tests[@]} -eq 0 ]; then
     tests=(codec codec_hostile wire_vectors sp ramdisk server server_methods
-        client client_hostile fuzz_server fuzz_client fuzz_config)
+        client client_hostile no_memory fuzz_server fuzz_client fuzz_config)
 fi
 cmake -S "$source" -B "$build" -G Ninja -DCMAKE_C_COMPILER=gcc \
-    -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 >"$build.log" 2>&1 || {
+    -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 \
+    -DFARBLK_URING=OFF >"$build.log" 2>&1 || {
     cat "$build.log"
     exit 1
 }
@@ -30,7 +36,7 @@ for test in "${tests[@]}"; do
     esac
     start=$SECONDS
     FARBLK_BUILD=$build FARBLK_SOURCE=$source \
-        valgrind --quiet --error-exitcode=99 --leak-check=full \
+        timeout 300 valgrind --quiet --error-exitcode=99 --leak-check=full \
         --show-leak-kinds=definite \
         --errors-for-leak-kinds=definite --fair-sched=yes \
         "$build/tests/test_$test" ${arguments[@]+"${arguments[@]}"} \
