@@ -5,6 +5,10 @@
  * A bit for each page, the first fit from where the last search ended.  Parts
  * are the program's buffers, and what tags keep to copy through.  The server
  * knows nothing of it.
+ *
+ * Pages that were severed are the program's as long as it has the buffer, but in
+ * memory of its own.  The arena gets them back when the buffer is freed and the
+ * server has answered all that it may use them for (`held`), whichever is later.
  */
 #include "client/rings.h"
 
@@ -36,7 +40,10 @@ arena_init(struct rings *rings)
     size_t words = (size_t)((rings->pages + 63) / 64);
     rings->used = calloc(words, sizeof *rings->used);
     rings->severed = calloc(words, sizeof *rings->severed);
-    return rings->used != NULL && rings->severed != NULL;
+    rings->freed = calloc(words, sizeof *rings->freed);
+    rings->held = calloc((size_t)rings->pages, sizeof *rings->held);
+    return rings->used != NULL && rings->severed != NULL && rings->freed != NULL
+           && rings->held != NULL;
 }
 
 void
@@ -44,6 +51,8 @@ arena_fini(struct rings *rings)
 {
     free(rings->used);
     free(rings->severed);
+    free(rings->freed);
+    free(rings->held);
 }
 
 /* The first run of `count` free pages that begins in [from, to). */
@@ -155,47 +164,115 @@ arena_sever(struct rings *rings, uint64_t at, uint64_t octets, bool keep)
         return false;
     }
     pthread_mutex_lock(&rings->mutex);
-    arena_set(rings->severed, at / RING_PAGE, octets / RING_PAGE, true);
-    atomic_fetch_add(&rings->severed_pages, (unsigned)(octets / RING_PAGE));
+    for (uint64_t page = at / RING_PAGE; page < (at + octets) / RING_PAGE;
+         page++) {
+        atomic_fetch_add(&rings->severed_pages,
+                         !arena_bit(rings->severed, page));
+        arena_set(rings->severed, page, 1, true);
+        rings->held[page]++;
+    }
     pthread_mutex_unlock(&rings->mutex);
     return true;
 }
 
+/* Under the mutex: nobody needs the page.  The region's is put back in its place;
+ * where that fails the address stays taken, with nothing behind it. */
+static void
+arena_mend(struct rings *rings, uint64_t page)
+{
+    uint8_t *memory = arena_memory(rings, page * RING_PAGE);
+    off_t at = (off_t)(rings->shape.arena_at + page * RING_PAGE);
+    if (mmap(memory, RING_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+             rings->fd, at)
+        == MAP_FAILED)
+        return;
+    madvise(memory, RING_PAGE, MADV_DONTFORK);
+    arena_set(rings->severed, page, 1, false);
+    arena_set(rings->freed, page, 1, false);
+    arena_set(rings->used, page, 1, false);
+    atomic_fetch_sub(&rings->severed_pages, 1);
+}
+
+void
+arena_answered(struct rings *rings, uint64_t at, uint64_t octets)
+{
+    pthread_mutex_lock(&rings->mutex);
+    for (uint64_t page = at / RING_PAGE; page < (at + octets) / RING_PAGE;
+         page++)
+        if (rings->held[page] > 0 && --rings->held[page] == 0
+            && arena_bit(rings->freed, page))
+            arena_mend(rings, page);
+    pthread_mutex_unlock(&rings->mutex);
+}
+
 /* ------------------------------------------------------------ the program's */
+
+/* Requests that were given up may have been answered, and nobody looked. */
+static bool
+arena_take_late(struct client *client, struct rings *rings, size_t size,
+                uint64_t *at)
+{
+    if (atomic_load(&rings->severed_pages) == 0)
+        return false;
+    rings_reap_all(client);
+    return arena_take(rings, size, at);
+}
 
 void *
 arena_buffer_alloc(void *state, size_t size)
 {
     struct client *client = state;
-    struct rings *rings = client->rings;
+    struct rings *rings = rings_enter(client);
+    uint8_t *memory = NULL;
     uint64_t at;
-    if (rings == NULL || !atomic_load(&rings->up)
-        || !arena_take(rings, size, &at))
+    if (rings == NULL)
         return NULL;
-    uint8_t *memory = arena_memory(rings, at);
-    memset(memory, 0, size); /* as fresh memory is */
+    if (atomic_load(&rings->up)
+        && (arena_take(rings, size, &at)
+            || arena_take_late(client, rings, size, &at))) {
+        memory = arena_memory(rings, at);
+        memset(memory, 0, size); /* as fresh memory is */
+        atomic_fetch_add(&rings->refs, 1);
+    }
+    rings_leave(rings);
     return memory;
+}
+
+/* The region that the buffer is in, which it keeps. */
+static struct rings *
+arena_find(struct client *client, const void *buffer, size_t size, uint64_t *at)
+{
+    pthread_mutex_lock(&client->mutex);
+    struct rings *rings = client->regions;
+    while (rings != NULL && !arena_holds(rings, buffer, size, at))
+        rings = rings->next;
+    pthread_mutex_unlock(&client->mutex);
+    return rings;
 }
 
 bool
 arena_buffer_free(void *state, void *buffer, size_t size)
 {
-    struct client *client = state;
-    struct rings *rings = client->rings;
     uint64_t at;
-    if (rings == NULL || !arena_holds(rings, buffer, size, &at))
+    struct rings *rings = arena_find(state, buffer, size, &at);
+    if (rings == NULL)
         return false;
-    if (!arena_was_severed(rings, at, size)) {
-        arena_give(rings, at, size);
-        return true;
+    pthread_mutex_lock(&rings->mutex);
+    for (uint64_t page = at / RING_PAGE; page < (at + size) / RING_PAGE;
+         page++) {
+        if (!arena_bit(rings->severed, page)) {
+            arena_set(rings->used, page, 1, false);
+        } else if (rings->held[page] == 0) {
+            arena_mend(rings, page);
+        } else {
+            arena_set(rings->freed, page, 1, true);
+            madvise(arena_memory(rings, page * RING_PAGE), RING_PAGE,
+                    MADV_DONTNEED); /* it is a private one */
+        }
     }
-    for (uint64_t end = at + size; at < end; at += RING_PAGE) {
-        if (!arena_was_severed(rings, at, RING_PAGE))
-            arena_give(rings, at, RING_PAGE);
-        else /* the address stays taken */
-            mmap(arena_memory(rings, at), RING_PAGE, PROT_NONE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
-                 0);
-    }
+    if (at / RING_PAGE < rings->hint)
+        rings->hint = at / RING_PAGE;
+    pthread_mutex_unlock(&rings->mutex);
+    rings_put(rings);
     return true;
 }

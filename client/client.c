@@ -391,10 +391,6 @@ farblk_driver_shape(struct client *client, const struct codec_info *info,
         (uint32_t)(preferred == 0 ? most : min_u64(preferred, most));
     shape->max_range = 0;
     shape->read_only = !info->read_write;
-    snprintf(shape->transport, sizeof shape->transport, "%s",
-             client->rings != NULL ? "shm"
-                                   : link_peer(client->link)->transport);
-    snprintf(shape->way, sizeof shape->way, "%s", client->way);
     snprintf(shape->name, sizeof shape->name, "%s", client->name);
     return 0;
 }
@@ -537,6 +533,7 @@ const struct driver driver_farblk = {
     .cancel = farblk_driver_cancel,
     .waiting = &farblk_driver_waiting,
     .rings = &rings_driver,
+    .way = rings_way,
     .buffer_alloc = arena_buffer_alloc,
     .buffer_free = arena_buffer_free,
     .list = list_devices,

@@ -11,6 +11,7 @@
  *   ids.c      where calls are kept: pool, table by request id, number order
  *   replies.c  what comes in, and the check of everything that is in it
  *   watch.c    waiting for another generation
+ *   rings.h    shared memory, with the files that it names
  *   list.c     farblk_list()
  *
  * A client is one connection with one session and at most one handle in it.
@@ -53,6 +54,8 @@
 #define CLIENT_HEADER_MAX 768
 /* Buffers of a call without an allocation. */
 #define CLIENT_IOVS 8
+/* Of the text that tells how data travels. */
+#define CLIENT_WAY 128
 
 enum client_state {
     CLIENT_IDLE, /* no link yet */
@@ -153,8 +156,10 @@ struct client {
     int64_t lease_ms;
     uint32_t sector_size; /* 0: no device is open yet */
     struct codec_device *devices; /* room for ListDevicesReply */
-    struct rings *rings; /* NULL: no shared memory */
-    char way[128]; /* farblk_info's */
+
+    /* Shared memory: changed under the mutex. */
+    _Atomic(struct rings *) rings; /* the present region; NULL: none */
+    atomic_bool rings_up; /* queues get rings in it */
 
     atomic_uint users;
 
@@ -200,6 +205,12 @@ struct client {
     atomic_bool receiving; /* a payload: the link watches its time */
     int64_t heard_ms, sent_ms, watch_ms;
     struct timer timer;
+    struct rings *regions; /* all that are mapped, by next */
+    bool shared; /* there was a region */
+    bool renewing; /* a thread asks for another */
+    int64_t renew_ms; /* when to ask; 0: never */
+    unsigned renewals; /* attempts, since one was good */
+    char way[CLIENT_WAY]; /* not shared memory: what is, and why */
 };
 
 /* client.reconnect_ms: for what is left of the lease, and not when nobody
@@ -312,6 +323,9 @@ void resume_broken(struct client *client, int status, const char *format, ...)
 /* Under the mutex, state AWAY: begin to look for another link.  False: there is
  * no thread for it. */
 bool resume_start(struct client *client);
+/* Under the mutex, the caller being a user of the client: run a thread, which is
+ * one as well and calls client_leave() in the end.  False: there is none. */
+bool client_spawn(struct client *client, void *(*run)(void *client));
 
 /* calls.c */
 

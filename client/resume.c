@@ -11,7 +11,8 @@
  *                they still bring is not executed any more.
  *   BACK -> UP   what is unanswered is sent again under its numbers.  The
  *                server answers from what it has kept, attaches it to what is
- *                running, or executes it: each change once.
+ *                running, or executes it: each change once.  Memory that was
+ *                shared is asked for anew (region.c).
  *   -> LOST      time is over, nobody listens any more, or the session is gone.
  *
  * All of it is done by a thread that lives as long as the client is away.  Its
@@ -58,28 +59,33 @@ resume_set_time(struct client *client, int64_t now)
     return client->breaks <= RESUME_BREAKS_MAX;
 }
 
-static void *resume_thread(void *arg);
-
 bool
-resume_start(struct client *client)
+client_spawn(struct client *client, void *(*run)(void *client))
 {
     pthread_attr_t attributes;
     pthread_t thread;
     sigset_t all, before;
-    if (client->resuming)
-        return true; /* the one that was about to end goes on */
     if (pthread_attr_init(&attributes) != 0)
         return false;
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&all); /* signals are the program's */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     client_enter(client); /* the thread's */
-    client->resuming =
-        pthread_create(&thread, &attributes, resume_thread, client) == 0;
-    if (!client->resuming) /* never the last: the caller has one */
+    bool runs = pthread_create(&thread, &attributes, run, client) == 0;
+    if (!runs) /* never the last: the caller has one */
         atomic_fetch_sub(&client->users, 1);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
+    return runs;
+}
+
+static void *resume_thread(void *arg);
+
+bool
+resume_start(struct client *client)
+{
+    if (!client->resuming) /* or the one that was about to end goes on */
+        client->resuming = client_spawn(client, resume_thread);
     return client->resuming;
 }
 
@@ -312,6 +318,7 @@ resume_finish(struct client *client)
         again = calls_resend(client, &batch);
         calls_pump(client, &batch);
         watch_issue(client, &batch);
+        rings_renew_at_once(client);
         pthread_cond_broadcast(&client->changed);
     }
     unsigned attempts = client->attempts;

@@ -2,7 +2,8 @@
 /*
  * Shared memory with a server of the same host, as the client has it.
  *
- *   rings.c     the region: asking for it, its rings, its loss
+ *   region.c    the region: asking for it, also anew; its life
+ *   rings.c     its rings, and their loss
  *   rings_io.c  submissions and completions
  *   arena.c     who has which part of the arena
  *
@@ -18,7 +19,11 @@
  * An io may leave the ring before its completion: its time is over, or the
  * session is lost.  Then nothing of the server's may reach the caller's memory
  * any more: what was copied does not; pages of the arena are replaced by others
- * at the same address (arena_sever()), and theirs are not used again.
+ * at the same address (arena_sever()), and theirs are not used again before the
+ * server has answered.
+ *
+ * A ring that is dead touches nothing of its region.  One that is not keeps the
+ * region: it is the client's, who lets go of it when all of its rings are dead.
  *
  * Locks: a ring's mutex, then the client's or the arena's.  Only the ring's queue
  * takes it in the steady state.
@@ -44,6 +49,8 @@ struct client_tag {
     uint64_t mark; /* client.acked when it was submitted */
     uint64_t generation; /* known when it was submitted */
     uint64_t at, room; /* of the arena: what it keeps, or its direct data */
+    uint64_t
+        severed; /* octets of direct data that were, when it was given up */
     struct client_tag *older, *newer; /* of those with a number */
 };
 
@@ -72,8 +79,13 @@ struct client_ring {
 
 struct rings {
     struct client *client;
+    struct rings *next; /* client.regions */
+    int64_t since_ms;
+    atomic_uint users; /* the client, who has it, and threads in the middle */
+    atomic_uint refs; /* one for all users, and the program's buffers */
     struct ring_shape shape;
     uint8_t *region;
+    int fd; /* of it */
     uint8_t key[SIDE_TOKEN];
     uint32_t uid; /* the server's */
     atomic_bool up; /* further rings may be had */
@@ -83,31 +95,52 @@ struct rings {
     pthread_mutex_t mutex; /* the rest */
     struct client_ring *idle; /* by next */
     int64_t retry_ms; /* no further ring before */
-    uint64_t *used, *severed; /* a bit for each page of the arena */
+    /* A bit for each page of the arena; freed: severed ones that have no buffer
+     * any more. */
+    uint64_t *used, *severed, *freed;
+    uint32_t *held; /* by page: requests that were given up, not answered yet */
     uint64_t pages, hint;
     atomic_uint severed_pages;
 };
+
+/* region.c */
+
+/* Ask for shared memory, as the URI wants it.  0 also when there is none: then
+ * client->way says why.  Blocks until `until_ms` at most. */
+int rings_begin(struct client *client, int64_t until_ms, struct error *error);
+/* The client's, to be left again; NULL: there is none. */
+struct rings *rings_enter(struct client *client);
+/* NULL is fine.  Not under the mutex. */
+void rings_leave(struct rings *rings);
+/* Give back one of `refs`.  Not under the mutex. */
+void rings_put(struct rings *rings);
+/* Under the mutex: no further ring of it is used; it is asked for anew when the
+ * time has come. */
+void rings_ended(struct client *client, struct rings *rings, bool away);
+/* Under the mutex: ask for a region anew, if one is wanted and it is time; or at
+ * once, because the server is another one, perhaps. */
+void rings_renew(struct client *client, int64_t now);
+void rings_renew_at_once(struct client *client);
+void rings_way(void *client, struct driver_way *way);
+/* Nothing of the client runs any more. */
+void rings_fini(struct client *client);
 
 /* rings.c */
 
 extern const struct driver_rings rings_driver;
 
-/* Ask for shared memory, as the URI wants it.  0 also when there is none: then
- * client->way says why.  Blocks until `until_ms` at most. */
-int rings_begin(struct client *client, int64_t until_ms, struct error *error);
 /* The client is lost (client->lost says why): everything in rings ends. */
 void rings_lost(struct client *client);
 /* The connection is broken, and the session may go on over another: what was not
  * answered waits for that.  From then on all goes by the socket. */
 void rings_away(struct client *client);
-/* Nothing of the client runs any more. */
-void rings_fini(struct client *client);
 /* Under client.mutex: the smallest number that may be unanswered in rings;
  * UINT64_MAX: none. */
 uint64_t rings_oldest(const struct client *client);
-/* The server has closed the ring: what it had not answered goes by the
- * socket, under the numbers that it had.  The caller is a user of the client. */
-void rings_broken(struct client_ring *ring);
+/* Nobody uses the region: let go of its rings, which are dead. */
+void rings_put_made(struct rings *rings);
+/* Whether the other end of a side socket is of the user that serves. */
+bool rings_same_user(uint32_t wanted, int fd);
 
 /* rings_io.c */
 
@@ -130,8 +163,10 @@ void arena_give(struct rings *rings, uint64_t at, uint64_t octets);
 /* Where the io's data is in the arena, if it is one piece of whole pages. */
 bool arena_direct(const struct rings *rings, const struct io *io, uint64_t *at);
 /* Put other memory in the place of these pages, with their content if `keep`;
- * theirs are not used again.  False without memory. */
+ * theirs are not used again until arena_answered().  False without memory. */
 bool arena_sever(struct rings *rings, uint64_t at, uint64_t octets, bool keep);
+/* The server is done with what it had these pages for when they were severed. */
+void arena_answered(struct rings *rings, uint64_t at, uint64_t octets);
 void *arena_buffer_alloc(void *client, size_t size);
 bool arena_buffer_free(void *client, void *buffer, size_t size);
 

@@ -208,11 +208,15 @@ rings_take_out(struct client_ring *ring, struct client_tag *tag)
     tag->io = NULL;
     if (io == NULL)
         return NULL;
-    if (tag->direct
-        && !arena_sever(ring->rings, tag->at, io->length,
+    if (tag->direct) {
+        if (arena_sever(ring->rings, tag->at, io->length,
                         io->op == FARBLK_OP_WRITE))
-        log_error("no memory to take %llu octets away from the server's reach",
-                  (unsigned long long)io->length);
+            tag->severed = io->length;
+        else
+            log_error("no memory to take %llu octets away from the server's "
+                      "reach",
+                      (unsigned long long)io->length);
+    }
     io->scratch[CLIENT_IO_NUMBER] = tag->number;
     return io;
 }
@@ -221,7 +225,6 @@ void
 rings_cancel(struct client *client, struct io *io)
 {
     struct client_ring *ring = io->ring;
-    (void)client;
     pthread_mutex_lock(&ring->mutex);
     uint64_t index = io->scratch[CLIENT_IO_VALUE];
     bool here =
@@ -229,11 +232,18 @@ rings_cancel(struct client *client, struct io *io)
     if (here)
         rings_take_out(ring, &ring->tags[index]);
     pthread_mutex_unlock(&ring->mutex);
-    if (here)
+    if (here) {
         io_failed(io, FARBLK_TIMED_OUT,
                   calls_changes(io->op) ? FARBLK_EFFECT_UNKNOWN
                                         : FARBLK_EFFECT_NONE,
                   "%s", rings_text_late);
+        return;
+    }
+    /* It has ended; or its ring has, and it is about to go by the socket. */
+    pthread_mutex_lock(&client->mutex);
+    if (io->scratch[CLIENT_IO_STATE] == CLIENT_IO_RINGED)
+        io->scratch[CLIENT_IO_STATE] = CLIENT_IO_CANCELLED;
+    pthread_mutex_unlock(&client->mutex);
 }
 
 /* ------------------------------------------------------------ completions */
@@ -327,6 +337,10 @@ ring_free_tag(struct client_ring *ring, uint32_t index)
     tag->io = NULL;
     if (tag->number != 0)
         tag_unlist(ring, tag);
+    if (tag->severed > 0) {
+        arena_answered(ring->rings, tag->at, tag->severed);
+        tag->severed = 0;
+    }
     if (!tag->direct && tag->room > RINGS_KEEP) {
         arena_give(ring->rings, tag->at, tag->room);
         tag->room = 0;

@@ -200,6 +200,7 @@ session_tick(struct timer *timer)
     if (up && !late) {
         session_ping(client, now, &batch);
         watch_issue(client, &batch);
+        rings_renew(client, now);
         if (silent < patience && client->heard_ms + patience < next)
             next = client->heard_ms + patience;
     }

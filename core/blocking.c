@@ -279,7 +279,7 @@ farblk_buffer_free(struct farblk *dev, void *buffer, size_t size)
     if (buffer == NULL)
         return;
     const struct driver *driver = dev != NULL ? dev->device->driver : NULL;
-    if (driver == NULL || driver->buffer_free == NULL
+    if (driver == NULL || driver->buffer_free == NULL || handle_forked(dev)
         || !driver->buffer_free(dev->device->state, buffer, length))
         munmap(buffer, length);
 }

@@ -30,6 +30,10 @@ device_info(struct farblk *handle, struct farblk_info *info)
 {
     struct device *device = handle->device;
     const struct shape *shape = &device->shape;
+    struct driver_way way = {"", ""};
+    snprintf(way.transport, sizeof way.transport, "%s", shape->transport);
+    if (device->driver->way != NULL)
+        device->driver->way(device->state, &way);
     memset(info, 0, sizeof *info);
     pthread_mutex_lock(&device->mutex);
     info->size_sectors = atomic_load(&device->size) / shape->sector_size;
@@ -42,9 +46,9 @@ device_info(struct farblk *handle, struct farblk_info *info)
     info->preferred_transfer = shape->preferred_transfer;
     info->identity = device->identity;
     snprintf(info->driver, sizeof info->driver, "%s", device->driver->name);
-    snprintf(info->transport, sizeof info->transport, "%s", shape->transport);
+    snprintf(info->transport, sizeof info->transport, "%s", way.transport);
     snprintf(info->name, sizeof info->name, "%s", shape->name);
-    snprintf(info->way, sizeof info->way, "%s", shape->way);
+    snprintf(info->way, sizeof info->way, "%s", way.text);
 }
 
 void

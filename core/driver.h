@@ -45,7 +45,6 @@ struct shape {
     bool read_only; /* the storage itself refuses changes */
     uint32_t lacks_fua; /* of the driver's native_fua, what this one has not */
     char transport[16];
-    char way[128]; /* farblk_info's */
     char name[256];
     uint8_t content[16]; /* names what is stored, the same whenever and by
                             whatever process it is opened, another one when
@@ -117,6 +116,11 @@ enum driver_flag {
                                    what the device holds depends on it */
 };
 
+/* How data travels now: farblk_info's transport and way. */
+struct driver_way {
+    char transport[16], text[128];
+};
+
 /* What an open found, before it is known whether another handle shares it. */
 struct candidate {
     void *state;
@@ -159,7 +163,9 @@ struct driver_rings {
     void *(*take)(void *state);
     /* Back; nothing that was submitted with it is pending. */
     void (*give)(void *ring);
-    bool (*alive)(void *ring); /* false: its device is lost or closed */
+    /* False: it has ended, and what comes with it is completed otherwise; there
+     * may be another one. */
+    bool (*alive)(void *ring);
     /* Complete what is there.  False: nothing was. */
     bool (*reap)(void *ring);
     /* Let the descriptor become readable when something comes.  False: there is
@@ -242,6 +248,9 @@ struct driver {
      * driver's. */
     void *(*buffer_alloc)(void *state, size_t size);
     bool (*buffer_free)(void *state, void *buffer, size_t size);
+    /* Optional: how data travels now, where the shape's transport is not all that
+     * there is to tell.  Any thread. */
+    void (*way)(void *state, struct driver_way *way);
     /* Optional.  farblk_list(). */
     int (*list)(const struct uri *uri,
                 int (*entry)(void *arg, const struct farblk_list_entry *entry),

@@ -404,7 +404,10 @@ farblk_collect(struct farblk_queue *queue,
             memset(out, 0, size);
         queue_fill(queue, slot, i, (struct farblk_completion *)(void *)out);
         out += size;
-        queue->ringed -= slot->ringed;
+        if (slot->ringed) {
+            queue->ringed--;
+            queue_ring_done(queue, slot->request.ring);
+        }
         slot->next = queue->free;
         queue->free = slot;
     }

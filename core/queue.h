@@ -26,6 +26,8 @@ struct queue_ring {
     uint64_t identity; /* the device's */
     const struct driver_rings *driver;
     void *ring;
+    uint32_t pending; /* requests with it that are not collected */
+    bool faded; /* not alive: kept for those, and not waited at */
 };
 
 struct farblk_queue {
@@ -63,8 +65,10 @@ struct farblk_queue {
 
 /* queue_rings.c; the user's thread. */
 
-/* The queue's ring at the device, or NULL. */
+/* The queue's ring at the device for a request, or NULL; and the request was
+ * collected. */
 void *queue_ring(struct farblk_queue *queue, struct device *device);
+void queue_ring_done(struct farblk_queue *queue, const void *ring);
 /* Without the mutex: complete what the rings hold.  False: they held nothing. */
 bool queue_rings_reap(struct farblk_queue *queue);
 /* Without the mutex: wait until something is done, at most until until_ms

@@ -6,8 +6,9 @@
  * doorbells of all its rings and a bell of the queue's own, which whoever
  * completes something otherwise rings.
  *
- * A queue keeps its rings, also while it is idle, until the device is closed or
- * the queue ends.  The user's descriptor is an epoll of the doorbells and of the
+ * A queue keeps its rings, also while it is idle, until the device is closed, the
+ * driver has ended them, or the queue ends.  One that has ended is kept for the
+ * requests that were given it: pieces of theirs may come yet.  The user's descriptor is an epoll of the doorbells and of the
  * queue's event.
  */
 #include "core/queue.h"
@@ -18,24 +19,38 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+/* Do not wait at it any more. */
+static void
+rings_fade(struct farblk_queue *queue, struct queue_ring *ring)
+{
+    if (queue->descriptor >= 0 && !ring->faded)
+        epoll_ctl(queue->descriptor, EPOLL_CTL_DEL,
+                  ring->driver->descriptor(ring->ring), NULL);
+    ring->faded = true;
+}
+
 static void
 rings_drop(struct farblk_queue *queue, unsigned index)
 {
     struct queue_ring *ring = &queue->rings[index];
-    if (queue->descriptor >= 0)
-        epoll_ctl(queue->descriptor, EPOLL_CTL_DEL,
-                  ring->driver->descriptor(ring->ring), NULL);
+    rings_fade(queue, ring);
     ring->driver->give(ring->ring);
     *ring = queue->rings[--queue->ring_count];
 }
 
-/* Those whose device has gone. */
+/* Those that have ended. */
 static void
 rings_purge(struct farblk_queue *queue)
 {
-    for (unsigned i = queue->ring_count; i-- > 0;)
-        if (!queue->rings[i].driver->alive(queue->rings[i].ring))
+    for (unsigned i = queue->ring_count; i-- > 0;) {
+        struct queue_ring *ring = &queue->rings[i];
+        if (ring->driver->alive(ring->ring))
+            continue;
+        if (ring->pending > 0)
+            rings_fade(queue, ring);
+        else
             rings_drop(queue, i);
+    }
 }
 
 static bool
@@ -48,7 +63,7 @@ rings_watch(struct farblk_queue *queue, const struct queue_ring *ring)
 }
 
 /* A ring at a device that the queue has none at. */
-static void *
+static struct queue_ring *
 rings_add(struct farblk_queue *queue, struct device *device)
 {
     const struct driver_rings *driver = device->driver->rings;
@@ -64,6 +79,8 @@ rings_add(struct farblk_queue *queue, struct device *device)
     struct queue_ring *ring = &queue->rings[queue->ring_count];
     ring->identity = device->identity;
     ring->driver = driver;
+    ring->pending = 0;
+    ring->faded = false;
     ring->ring = driver->take(device->state);
     if (ring->ring == NULL)
         return NULL;
@@ -72,22 +89,32 @@ rings_add(struct farblk_queue *queue, struct device *device)
         rings_drop(queue, queue->ring_count - 1);
         return NULL;
     }
-    return ring->ring;
+    return ring;
 }
 
 void *
 queue_ring(struct farblk_queue *queue, struct device *device)
 {
-    for (unsigned i = 0; i < queue->ring_count; i++) {
-        struct queue_ring *ring = &queue->rings[i];
-        if (ring->identity != device->identity)
-            continue;
-        if (ring->driver->alive(ring->ring))
-            return ring->ring;
-        rings_drop(queue, i);
-        break;
-    }
-    return rings_add(queue, device);
+    struct queue_ring *found = NULL;
+    for (unsigned i = 0; i < queue->ring_count && found == NULL; i++)
+        if (queue->rings[i].identity == device->identity
+            && queue->rings[i].driver->alive(queue->rings[i].ring))
+            found = &queue->rings[i];
+    if (found == NULL)
+        found = rings_add(queue, device);
+    if (found == NULL)
+        return NULL;
+    found->pending++;
+    return found->ring;
+}
+
+void
+queue_ring_done(struct farblk_queue *queue, const void *ring)
+{
+    struct queue_ring *at = queue->rings;
+    while (at->ring != ring)
+        at++;
+    at->pending--;
 }
 
 bool
@@ -135,9 +162,12 @@ rings_sleep(struct farblk_queue *queue, int64_t until_ms)
         return;
     for (unsigned i = 0; i < count; i++) {
         struct queue_ring *ring = &queue->rings[i];
-        waits[i].fd = ring->driver->descriptor(ring->ring);
+        waits[i].fd = -1;
         waits[i].events = POLLIN;
         waits[i].revents = 0;
+        if (ring->faded)
+            continue;
+        waits[i].fd = ring->driver->descriptor(ring->ring);
         asleep = ring->driver->sleep(ring->ring) && asleep;
     }
     waits[count].fd = queue->bell;
@@ -152,8 +182,9 @@ rings_sleep(struct farblk_queue *queue, int64_t until_ms)
         spin_slept(&queue->spin);
     }
     for (unsigned i = 0; i < count; i++)
-        queue->rings[i].driver->awake(queue->rings[i].ring,
-                                      waits[i].revents != 0);
+        if (!queue->rings[i].faded)
+            queue->rings[i].driver->awake(queue->rings[i].ring,
+                                          waits[i].revents != 0);
     pthread_mutex_lock(&queue->mutex);
     if (!queue->polling) {
         eventfd_t value;
@@ -168,6 +199,7 @@ queue_rings_await(struct farblk_queue *queue, int64_t until_ms)
 {
     bool over = until_ms == 0;
     for (;;) {
+        rings_purge(queue);
         bool found = queue_rings_reap(queue);
         if (rings_done(queue) || over)
             return;
@@ -184,8 +216,11 @@ void
 queue_rings_expect(struct farblk_queue *queue)
 {
     bool asleep = true;
+    rings_purge(queue);
     for (unsigned i = 0; i < queue->ring_count; i++)
-        asleep = queue->rings[i].driver->sleep(queue->rings[i].ring) && asleep;
+        if (!queue->rings[i].faded)
+            asleep =
+                queue->rings[i].driver->sleep(queue->rings[i].ring) && asleep;
     if (asleep)
         return;
     pthread_mutex_lock(&queue->mutex);
@@ -198,7 +233,8 @@ void
 queue_rings_awake(struct farblk_queue *queue)
 {
     for (unsigned i = 0; i < queue->ring_count; i++)
-        queue->rings[i].driver->awake(queue->rings[i].ring, true);
+        if (!queue->rings[i].faded)
+            queue->rings[i].driver->awake(queue->rings[i].ring, true);
 }
 
 int
@@ -216,8 +252,10 @@ queue_rings_descriptor(struct farblk_queue *queue)
         return -1;
     }
     queue->descriptor = fd;
+    rings_purge(queue);
     for (unsigned i = queue->ring_count; i-- > 0;)
-        if (!rings_watch(queue, &queue->rings[i]) && queue->ringed == 0)
+        if (!queue->rings[i].faded && !rings_watch(queue, &queue->rings[i])
+            && queue->rings[i].pending == 0)
             rings_drop(queue, i);
     if (queue->ringed > 0)
         queue_rings_expect(queue);

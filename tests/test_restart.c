@@ -143,6 +143,32 @@ without_reopen_another_instance_is_the_end(void **state)
 }
 
 static void
+memory_is_shared_anew_with_another_instance(void **state)
+{
+    struct host host;
+    (void)state;
+    host_begin(&host);
+    struct farblk *dev = host_open(&host, "reconnect=60&reopen=1&shm=require");
+    uint8_t *buffer = farblk_buffer_alloc(dev, SECTOR);
+    assert_non_null(buffer);
+    for (unsigned i = 0; i < 3; i++) {
+        pattern_fill(buffer, SECTOR, i);
+        ok(support_write(dev, i, buffer, SECTOR, 0));
+        ok(farblk_flush(dev));
+        daemon_kill(&host.daemon);
+        host_again(&host);
+        ok(support_read(dev, i, sector[0], SECTOR));
+        assert_int_equal(pattern_check(sector[0], SECTOR, i), SECTOR);
+        while (strcmp(support_info(dev).transport, "shm") != 0)
+            usleep(1000);
+        assert_int_equal(pattern_check(buffer, SECTOR, i), SECTOR);
+    }
+    farblk_buffer_free(dev, buffer, SECTOR);
+    ok(farblk_close(dev));
+    daemon_kill(&host.daemon);
+}
+
+static void
 reopen_goes_on_when_nothing_was_lost(void **state)
 {
     struct host host;
@@ -323,6 +349,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(acknowledged_and_not_flushed_is_never_hidden),
         TEST(without_reopen_another_instance_is_the_end),
+        TEST(memory_is_shared_anew_with_another_instance),
         TEST(reopen_goes_on_when_nothing_was_lost),
         TEST(what_is_not_known_is_said_or_tried_again),
         TEST(reads_are_executed_at_the_new_instance),

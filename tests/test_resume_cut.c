@@ -11,13 +11,20 @@
 #include "tests/cable.h"
 #include "tests/tally.h"
 
+#include "server/shm.h"
+
 #include <stdio.h>
+#include <time.h>
 
 #define THREADS 4u
 #define EACH (TALLY_SECTORS / THREADS)
 #define DEPTH 8u
 
-static const char *const urls[] = {"abstract://", "tcp://127.0.0.1:0"};
+/* The last one with shared memory. */
+static const char *const urls[] = {"abstract://", "tcp://127.0.0.1:0",
+                                   "abstract://"};
+enum { SHARED = 2 };
+#define CUT_EACH 50u /* completions of its first writer: nothing else goes by */
 
 static uint64_t
 number_of(const char *name, uint64_t otherwise)
@@ -31,9 +38,14 @@ cut_start(struct tally *tally, struct cable *cable, unsigned transport)
 {
     char url[200];
     snprintf(url, sizeof url, "%s%s", urls[transport],
-             transport == 0 ? support_name("farblk-tally") : "");
+             transport != 1 ? support_name("farblk-tally") : "");
     tally_start(tally, url, NULL);
     cable_start(cable, tally->url);
+    if (transport != SHARED)
+        return;
+    /* Descriptors do not go through a cable: the side socket is next to it. */
+    snprintf(url, sizeof url, "abstract://%s", cable->name);
+    shm_listen(tally->server, url);
 }
 
 static void
@@ -164,6 +176,8 @@ struct writer {
     pthread_t thread;
     struct trouble *trouble;
     struct farblk *dev;
+    struct cable *cable; /* to be cut now and then, or NULL */
+    unsigned shared; /* how often its device shared memory when it was cut */
     struct rng rng;
     uint64_t base; /* its first sector */
     uint32_t first_tag, count;
@@ -226,6 +240,29 @@ writer_take(struct writer *writer, const struct farblk_completion *done)
         writer->expected[sector] = tag;
 }
 
+static bool
+writer_shares(const struct writer *writer)
+{
+    struct farblk_info info;
+    if (farblk_get_info(writer->dev, &info, sizeof info) != 0)
+        trouble_note(writer->trouble, "info: %s", farblk_last_text());
+    return strcmp(info.transport, "shm") == 0;
+}
+
+/* Now and then: wait until memory is shared again, and when much has gone by it,
+ * cut. */
+static void
+writer_cut(struct writer *writer, uint32_t collected)
+{
+    if (collected % (2 * CUT_EACH) == 0) {
+        writer->shared += writer_shares(writer);
+        cable_cut(writer->cable);
+    } else if (collected % CUT_EACH == 0) {
+        while (!writer_shares(writer) && writer->trouble->noted == 0)
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
+
 static void *
 writer_run(void *arg)
 {
@@ -244,6 +281,8 @@ writer_run(void *arg)
         for (int i = 0; i < count; i++) {
             writer_take(writer, &done[i]);
             collected++;
+            if (writer->cable != NULL)
+                writer_cut(writer, collected);
             if (submitted < writer->count) {
                 writer_submit(writer, queue, (unsigned)(uintptr_t)done[i].user,
                               writer->first_tag + submitted);
@@ -300,6 +339,7 @@ cut_under_threads(unsigned transport, uint64_t seed, uint32_t count)
         writer->base = i * EACH;
         writer->first_tag = 1 + i * (TALLY_TAGS / THREADS);
         writer->count = count;
+        writer->cable = transport == SHARED && i == 0 ? &cable : NULL;
         assert_int_equal(
             pthread_create(&writer->thread, NULL, writer_run, writer), 0);
     }
@@ -311,6 +351,8 @@ cut_under_threads(unsigned transport, uint64_t seed, uint32_t count)
     assert_true(cuts_of(&cable) > 4);
     for (uint32_t tag = 0; tag < TALLY_TAGS; tag++)
         assert_in_range(tally_count(tag), 0, 1);
+    if (transport == SHARED)
+        assert_true(writers[0].shared > 0);
     pthread_mutex_lock(&cable.mutex);
     cuts.on = false;
     pthread_mutex_unlock(&cable.mutex);
@@ -328,6 +370,18 @@ cut_at_random_while_threads_write_and_read(void **state)
     (void)state;
     for (uint64_t i = 0; i < rounds; i++) {
         cut_under_threads(i % 2, seed + i, 600);
+        support_watch("resume_cut");
+    }
+}
+
+static void
+cut_while_requests_lie_in_rings(void **state)
+{
+    uint64_t rounds = number_of("FARBLK_CUT_ROUNDS", 2);
+    uint64_t seed = number_of("FARBLK_CUT_SEED", 1);
+    (void)state;
+    for (uint64_t i = 0; i < rounds; i++) {
+        cut_under_threads(SHARED, seed + i, 1500);
         support_watch("resume_cut");
     }
 }
@@ -401,6 +455,7 @@ main(void)
         TEST(cut_at_each_octet_over_tcp),
         TEST(cut_while_it_shows_the_secret),
         TEST(cut_at_random_while_threads_write_and_read),
+        TEST(cut_while_requests_lie_in_rings),
         TEST(what_is_executed_twice_would_be_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -204,16 +204,17 @@ struct farblk_info {
                                      ones are split and pipelined */
     uint32_t preferred_transfer; /**< octets; good for sequential work */
     char driver[16];            /**< "ramdisk", "file", "farblk" ... */
-    char transport[16];         /**< "local", "shm", "ipc", "tcp" ... */
+    char transport[16];         /**< "local", "shm", "ipc", "tcp" ...; may
+                                     change, see way */
     char name[256];             /**< ramdisk's or export's name, file's path;
                                      cut if longer */
     uint64_t identity;          /**< the same for all handles of one device of
                                      this process, never that of another */
     char way[128];              /**< of a farblkd: how data travels to it and,
                                      where that is not by shared memory, why
-                                     not; for people.  As it was at open: a
-                                     device whose connection broke since goes on
-                                     by the socket.  Else "" */
+                                     not; for people.  As it is now: when
+                                     the connection breaks it is the socket until
+                                     memory is shared anew.  Else "" */
 };
 
 /**
