@@ -25,6 +25,14 @@
 #define RING_BATCH 16u /* submissions of one ring in one go */
 #define RING_KEPT_MIN 8192u /* octets of a write that a ramdisk keeps whole */
 
+/* The ring that this thread is at.  To wake a client takes longer than most
+ * answers, and he would come for the first one alone; so where the hand itself
+ * answers, the bell waits for the others that it has found, unless they move as
+ * much as may take long. */
+static _Thread_local struct shm_ring *serving;
+#define RING_UNRUNG 65536u /* octets */
+#define RING_ANSWER 512u /* what an answer takes beside its data, in such */
+
 /* ------------------------------------------------------------ completions */
 
 void
@@ -46,12 +54,23 @@ ring_release(struct shm_ring *ring)
     share_put(share);
 }
 
+/* Wake the client if he sleeps. */
+static void
+ring_bell(struct shm_ring *ring)
+{
+    if (serving == ring)
+        ring->unrung = 0;
+    if (ring_wants_bell(&ring->ring->client_sleeps))
+        side_ring(ring->fd);
+}
+
 /* The outcome goes to the client; the slot is free, and may be used again before
  * this returns. */
 static void
 slot_answer(struct shm_slot *slot, const struct error *error, uint64_t value)
 {
     struct shm_ring *ring = slot->ring;
+    const uint64_t octets = RING_ANSWER + slot->iov.iov_len;
     struct ring_completion completion = {
         .tag = slot->tag,
         .status = error->status,
@@ -76,8 +95,13 @@ slot_answer(struct shm_slot *slot, const struct error *error, uint64_t value)
     uint64_t position =
         atomic_fetch_add_explicit(&ring->completed, 1, memory_order_relaxed);
     ring_publish(ring->completions, position, &completion);
-    if (ring_wants_bell(&ring->ring->client_sleeps))
-        side_ring(ring->fd);
+    if (serving != ring) {
+        ring_bell(ring);
+    } else {
+        ring->unrung += octets;
+        if (ring->unrung > RING_UNRUNG)
+            ring_bell(ring);
+    }
     ring_release(ring);
 }
 
@@ -294,6 +318,7 @@ ring_begin(struct shm_ring *ring, const struct ring_submission *submission)
     slot->method = submission->method;
     slot->number = submission->number;
     slot->kept = NULL;
+    slot->iov.iov_len = 0;
     if (!slot_fill(slot, submission, &error)) {
         slot_refuse(slot, submission, &error);
         return true;
@@ -333,6 +358,7 @@ ring_serve(struct shm_ring *ring)
 {
     struct ring_submission submission;
     unsigned count = 0;
+    serving = ring;
     while (count < RING_BATCH
            && !atomic_load_explicit(&ring->ending, memory_order_relaxed)) {
         enum ring_found found = ring_look(ring->submissions, ring->taken);
@@ -350,6 +376,9 @@ ring_serve(struct shm_ring *ring)
         ring->taken++;
         count++;
     }
+    if (ring->unrung > 0)
+        ring_bell(ring);
+    serving = NULL;
     return count;
 }
 

@@ -42,6 +42,7 @@ struct shm_ring {
     struct shm_ring *hot_next, **hot_prev; /* the hot ones */
     bool hot;
     unsigned idle; /* rounds without a submission */
+    uint64_t unrung; /* octets answered since the client's flag was looked at */
 };
 
 struct shm_hand {

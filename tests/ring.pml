@@ -9,9 +9,10 @@
  * looks for a while or does not, and sleeps when there is nothing.
  *
  * The statements that are one step here are single accesses there, sequentially
- * consistent: the load and the exchange of a flag are two.  A doorbell is a
- * socket that holds octets; what does not fit is dropped, for then it is full,
- * and heard.
+ * consistent: the load and the exchange of a flag are two.  A publisher looks at
+ * the flag when it likes after it has published, for several entries at once.  A
+ * doorbell is a socket that holds octets; what does not fit is dropped, for then
+ * it is full, and heard.
  *
  * Checked: each entry is taken once, in order, with what was published in it; a
  * place is not written before it was taken; and nobody sleeps for ever while an
@@ -47,17 +48,31 @@ bool sleeps; /* the taker's flag */
 byte bell; /* octets in the socket */
 byte taken; /* the taker's position */
 
+inline look()
+{
+    wanted = sleeps; /* a load */
+    if
+    ::  wanted ->
+        atomic { wanted = sleeps; sleeps = false }; /* an exchange */
+        if
+        ::  wanted -> if :: bell < 2 -> bell++ :: else fi
+        ::  else
+        fi
+    ::  else
+    fi
+}
+
 active [PUBLISHERS] proctype publisher()
 {
     byte position;
-    bool wanted;
+    bool wanted, owes; /* it has published, and not looked since */
     do
     ::  atomic { /* room is one's own affair: slots, tags */
             (next < ENTRIES && ROOM) ->
             begun++; position = next; next++
         };
 #ifdef FAULT_LOOK_FIRST
-        wanted = sleeps;
+        look();
 #endif
         atomic {
             assert(position < DEPTH || taken > position - DEPTH);
@@ -65,18 +80,12 @@ active [PUBLISHERS] proctype publisher()
         };
         sequence[position % DEPTH] = position + 1;
 #ifndef FAULT_LOOK_FIRST
-        wanted = sleeps; /* a load */
+        owes = true
+    ::  owes ->
+        look();
+        owes = false
 #endif
-        if
-        ::  wanted ->
-            atomic { wanted = sleeps; sleeps = false }; /* an exchange */
-            if
-            ::  wanted -> if :: bell < 2 -> bell++ :: else fi
-            ::  else
-            fi
-        ::  else
-        fi
-    ::  next == ENTRIES -> break
+    ::  next == ENTRIES && !owes -> break
     od
 }
 
