@@ -99,12 +99,14 @@ rounds_of() # SECTION WORK UNIT TARGET OPTION ...
 # work | rw | bs | qd | clients | unit | target on unix | target on tcp
 shared_rows="\
 4k random read, 1 in flight|randread|4k|1|1|us|<= 0.04
-4k random write, 1 in flight|randwrite|4k|1|1|us|<= 0.04
 4k random read, 32 in flight|randread|4k|32|1|req/s|>= 8
-4k random write, 32 in flight|randwrite|4k|32|1|req/s|
 64k random read, 16 in flight|randread|64k|16|1|req/s|>= 3.5
 1M random read, 8 in flight|randread|1M|8|1|B/s|>= 3.5
-4 clients, 4k random read, 8 in flight each|randread|4k|8|4|req/s|>= 4"
+4 clients, 4k random read, 8 in flight each|randread|4k|8|4|req/s|>= 4
+4k random write, 1 in flight|randwrite|4k|1|1|us|<= 0.04
+4k random write, 32 in flight|randwrite|4k|32|1|req/s|
+64k random read after these, 16 in flight|randread|64k|16|1|req/s|
+1M random read after these, 8 in flight|randread|1M|8|1|B/s|"
 
 remote_rows="\
 4k random read, 1 in flight|randread|4k|1|1|us|<= 1.5|<= 1.9
@@ -147,6 +149,34 @@ shared()
         rounds_of "$section" "$name" "$unit" "$target" --rw "$rw" --bs "$bs" \
             --qd "$qd" --jobs "$clients" --time "$seconds"
     done 3<<<"$shared_rows"
+    name="1M random read, 8 in flight"
+    if wanted "Shared memory and memcpy" "$name"; then
+        [ $begun -eq 1 ] || start_farblkd "ram=ramdisk:ram?size=256M"
+        uri=$(farblk_uri shm ram)
+        fill_farblk "$uri"
+        commands=("farblk=$build/farblk bench $uri --handles"
+            "memcpy=$bench/memcpy_load --length 256M")
+        rounds_of "Shared memory and memcpy" "$name" B/s ">= 0.7" \
+            --rw randread --bs 1M --qd 8 --time "$seconds"
+    fi
+    stop_all
+}
+
+# The same when nobody looks before it sleeps.
+shared_asleep()
+{
+    local section="Shared memory without spinning" commands rw
+    wanted "$section" "4k random read write, 1 in flight" || return
+    FARBLK_SPIN=0 start_farblkd "ram=ramdisk:ram?size=256M"
+    fill_farblk "$(farblk_uri shm ram)"
+    start_nbdkit unix 256M
+    fill_nbd "$peer_uri" 256
+    commands=("farblk=env FARBLK_SPIN=0 $build/farblk bench $(farblk_uri shm ram) --handles"
+        "nbdkit=$bench/nbd_load $peer_uri")
+    for rw in read write; do
+        rounds_of "$section" "4k random $rw, 1 in flight" us "<= 1" \
+            --rw "rand$rw" --bs 4k --qd 1 --time "$seconds"
+    done
     stop_all
 }
 
@@ -229,7 +259,7 @@ copying()
     local row full="all mapped" target
     local sparse="10 % mapped, in pieces of 64 KiB"
     for row in "$full" "$sparse"; do
-        for kind in unix tcp; do
+        for kind in unix tcp shm; do
             wanted "$section" "$row, $kind" || continue
             rm -f "$image"
             if [ "$row" = "$full" ]; then
@@ -241,10 +271,11 @@ copying()
                 "$build/farblk" bench "file:$image?create=1&size=1G" \
                     --rw randwrite --bs 64k --ops 1726 >/dev/null
             fi || die "can not make an image"
+            [ "$kind,$row" != "shm,$full" ] || target=">= 1.5"
             start_farblkd "disk=ramdisk:disk?size=1G"
             "$build/farblk" copy --no-progress "file:$image" \
                 "$(farblk_uri unix disk)" >&2 || die "can not fill farblkd"
-            start_nbdkit $kind 1G
+            start_nbdkit ${kind/shm/unix} 1G
             nbdcopy --destination-is-zero "$image" "$peer_uri" ||
                 die "can not fill nbdkit"
             copies "$section" "$row, $kind" "$target" "$image" \
@@ -257,41 +288,68 @@ copying()
 
 # Files ---------------------------------------------------------------------
 
-fio_read() # FILE, and options that are fio's already
+fio_read() # FILE DIRECT
 {
     fio --name=read --filename="$1" --rw=randread --bs=4k --iodepth=32 \
-        --direct=1 --ioengine=io_uring --norandommap --randrepeat=0 \
+        --direct="$2" --invalidate=0 --ioengine=io_uring --norandommap --randrepeat=0 \
         --time_based --runtime="$seconds" --output-format=json 2>/dev/null |
         awk '/"read" :/ { on = 1 }
             on && /"iops" :/ { gsub(/[^0-9.]/, "", $3); print "\"iops\": " $3; exit }'
 }
 
 # fio under the options of rounds_of(), which are for this one row anyway.
-fio_command() { fio_read "$disk/file.img"; }
+fio_direct() { fio_read "$disk/file.img" 1; }
+fio_cached() { fio_read "$disk/file.img" 0; }
+
+file_work="4k random read, 32 in flight"
+
+file_direct()
+{
+    local section="File, read directly" commands
+    wanted "$section" "$file_work" || return
+    if ! "$build/farblk" info "file:$disk/file.img?direct=1&ro=1" >/dev/null \
+        2>&1; then
+        say "$disk takes no direct reads: no figures for them"
+        return
+    fi
+    start_farblkd "file=file:$disk/file.img?direct=1"
+    commands=("farblkd, unix=$build/farblk bench $(farblk_uri unix file)"
+        "fio io_uring=fio_direct"
+        "farblkd, tcp=$build/farblk bench $(farblk_uri tcp file)"
+        "farblkd, shm=$build/farblk bench $(farblk_uri shm file)"
+        "farblk local=$build/farblk bench file:$disk/file.img?direct=1&ro=1&lock=0")
+    rounds_of "$section" "$file_work" req/s ">= 0.9" --rw randread --bs 4k \
+        --qd 32 --time "$seconds"
+    stop_all
+}
+
+# The file lies in the page cache as a whole.
+file_cached()
+{
+    local section="File, in the page cache" commands
+    wanted "$section" "$file_work" || return
+    cat "$disk/file.img" >/dev/null
+    start_farblkd "file=file:$disk/file.img"
+    commands=("farblkd, shm=$build/farblk bench $(farblk_uri shm file)"
+        "fio io_uring=fio_cached"
+        "farblkd, unix=$build/farblk bench $(farblk_uri unix file)"
+        "farblk local=$build/farblk bench file:$disk/file.img?ro=1&lock=0")
+    rounds_of "$section" "$file_work" req/s ">= 0.9" --rw randread --bs 4k \
+        --qd 32 --time "$seconds"
+    stop_all
+}
 
 files()
 {
-    local section="File, read directly" commands
-    local name="4k random read, 32 in flight"
-    wanted "$section" "$name" || return
+    wanted "File, read directly" "$file_work" ||
+        wanted "File, in the page cache" "$file_work" || return
     disk=$(mktemp -d "${FARBLK_BENCH_DISK:-/var/tmp}/farblk-bench.XXXXXX") ||
         die "no disk to work on"
     "$build/farblk" bench --fill --ops 1 \
         "file:$disk/file.img?create=1&size=1G" >/dev/null &&
         sync "$disk/file.img" || die "can not fill $disk/file.img"
-    if ! "$build/farblk" info "file:$disk/file.img?direct=1&ro=1" >/dev/null \
-        2>&1; then
-        say "$disk takes no direct reads: no figures for files"
-        return
-    fi
-    start_farblkd "file=file:$disk/file.img?direct=1"
-    commands=("farblkd, unix=$build/farblk bench $(farblk_uri unix file)"
-        "fio io_uring=fio_command"
-        "farblkd, tcp=$build/farblk bench $(farblk_uri tcp file)"
-        "farblk local=$build/farblk bench file:$disk/file.img?direct=1&ro=1&lock=0")
-    rounds_of "$section" "$name" req/s ">= 0.9" --rw randread --bs 4k --qd 32 \
-        --time "$seconds"
-    stop_all
+    file_direct
+    file_cached
 }
 
 # Local memory --------------------------------------------------------------
@@ -388,6 +446,7 @@ preface()
 
 load_before=$(cat /proc/loadavg)
 shared
+shared_asleep
 remote unix "Unix socket"
 remote tcp "TCP on loopback"
 copying
