@@ -7,10 +7,11 @@
 # Configurations: plain (gcc, warnings are errors), asan (AddressSanitizer and
 # UndefinedBehaviorSanitizer), tsan (ThreadSanitizer); all three by default.
 # Installs what is missing (scripts/setup.sh).  Builds go to build-test-NAME in
-# the checkout, or in $FARBLK_BUILD_ROOT.  At the end it says which tests
-# failed, how long each configuration took and its slowest tests; everything
-# that was printed by the tests stays in build-test-NAME.tests.log, beside the
-# build.  Exit status 0: all passed.
+# the checkout, or in $FARBLK_BUILD_ROOT.  Where one or two tests failed they are
+# run once more, alone.  At the end it says which tests failed, how long each
+# configuration took and its slowest tests; everything that was printed by the
+# tests stays in build-test-NAME.tests.log, beside the build.  Exit status 0: all
+# passed.
 set -euo pipefail
 source=$(cd "$(dirname "$0")/.." && pwd)
 root=${FARBLK_BUILD_ROOT:-$source}
@@ -67,6 +68,25 @@ listed() # LOG NAME
         "$1")
 }
 
+# Of run_one(): what failed beside all the others is run once more, by itself.
+# One or two that pass then have not failed, and are named loudly: a test that
+# depends on what else runs is a fault too, but not of what is tested.  Its
+# first output stays in the log.
+try_again()
+{
+    verdict=FAILED
+    local count unsteady
+    count=$(sed -n 's/.* tests passed, \([0-9]*\) tests* failed.*/\1/p' "$log")
+    [ "${count:-99}" -le 2 ] || return 0
+    unsteady=$(sed -nE 's/^[[:space:]]*[0-9]+ - ([^ ]+) \((Failed|Timeout|.*xception.*|.*bort.*)\).*/\1/p' \
+        "$log" | tr '\n' ' ')
+    echo "== once more, alone: $unsteady=="
+    if "${around[@]}" ctest --test-dir "$build" --rerun-failed \
+        --output-on-failure --no-tests=error 2>&1 | tee -a "$log.again"; then
+        verdict="passed, UNSTEADY: $unsteady"
+    fi
+}
+
 # One configuration: build, then every test.  Status 0: all passed; otherwise
 # summary[] says what did not.
 run_one() # NAME
@@ -96,9 +116,11 @@ run_one() # NAME
         return 1
     }
     built=$((SECONDS - start))
-    if "${around[@]}" ctest --test-dir "$build" -j "$tests" \
-        --output-on-failure 2>&1 | tee "$log"; then
-        summary+=("$1: passed; built in $built s, tested in $((
+    local verdict=passed
+    "${around[@]}" ctest --test-dir "$build" -j "$tests" \
+        --output-on-failure 2>&1 | tee "$log" || try_again
+    if [ "$verdict" != FAILED ]; then
+        summary+=("$1: $verdict; built in $built s, tested in $((
             SECONDS - start - built)) s; slowest: $(
             timings "$log" | head -n 5 | awk '{ printf "%s %s s, ", $2, $1 }' |
                 sed 's/, $//')")
