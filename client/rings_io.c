@@ -295,13 +295,12 @@ ring_end_io(struct client_ring *ring, struct client_tag *tag,
     if (end->status != 0) {
         end->effect =
             calls_changes(io->op) ? completion->effect : FARBLK_EFFECT_NONE;
-        error_copy_text(ring->text, sizeof ring->text,
-                        completion->text > 0 ? (const char *)ring_note(
-                            ring->ring, ring->depth, completion->tag)
-                                             : "the server gives no reason",
-                        completion->text > 0
-                            ? completion->text
-                            : strlen("the server gives no reason"));
+        char text[RING_NOTE]; /* that nobody changes while it is checked */
+        memcpy(text, ring_note(ring->ring, ring->depth, completion->tag),
+               completion->text);
+        error_copy_text(ring->text, sizeof ring->text, text, completion->text);
+        if (ring->text[0] == '\0')
+            strcpy(ring->text, "the server gives no reason");
         return NULL;
     }
     if (io->op == FARBLK_OP_SEEK_MAPPED || io->op == FARBLK_OP_SEEK_UNMAPPED)

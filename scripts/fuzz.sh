@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: ISC
 # Fuzz with libFuzzer, each target for some time:
 #
-#   scripts/fuzz.sh SECONDS [server | client | config | tar] ...
+#   scripts/fuzz.sh SECONDS [server | client | shm | shm_client | config | tar] ...
 #
 # (default: all of them).  Finds go to FUZZ_FOUND (default: found/ in the build
 # directory), and are printed; the corpus grows in FUZZ_CORPUS (default: corpus/
@@ -23,7 +23,7 @@ esac
 shift
 targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then
-    targets=(server client config tar)
+    targets=(server client shm shm_client config tar)
 fi
 sanitize=${FUZZ_SANITIZE-address,undefined}
 if [ "$sanitize" = none ]; then

@@ -8,6 +8,10 @@ set(fuzz_server_changed 60)
 set(fuzz_client_sources fuzz_client.c fuzz_frames.c
     fuzz_nng.c fuzz_aio.c fuzz_wait.c)
 set(fuzz_client_changed 60)
+set(fuzz_shm_sources fuzz_shm.c)
+set(fuzz_shm_changed 400)
+set(fuzz_shm_client_sources fuzz_shm_client.c)
+set(fuzz_shm_client_changed 400)
 set(fuzz_config_sources fuzz_config.c ${PROJECT_SOURCE_DIR}/server/config.c
     ${PROJECT_SOURCE_DIR}/server/config_access.c)
 set(fuzz_config_changed 300)
@@ -23,6 +27,11 @@ function(farblk_fuzz_program name target)
         target_link_options(${target} PRIVATE
             LINKER:--wrap=fopen,--wrap=fprintf)
     endif()
+    if(name STREQUAL shm_client)
+        target_link_options(${target} PRIVATE
+            LINKER:--wrap=io_done,--wrap=io_failed
+            LINKER:--wrap=session_lost,--wrap=device_reshape)
+    endif()
     if("fuzz_nng.c" IN_LIST fuzz_${name}_sources)
         target_link_options(${target} PRIVATE
             LINKER:--wrap=pthread_cond_wait,--wrap=pthread_cond_timedwait
@@ -30,7 +39,7 @@ function(farblk_fuzz_program name target)
     endif()
 endfunction()
 
-foreach(name server client config)
+foreach(name server client shm shm_client config)
     farblk_fuzz_program(${name} test_fuzz_${name} fuzz_main.c)
     add_test(NAME fuzz_${name} COMMAND test_fuzz_${name}
         -m ${fuzz_${name}_changed} ${CMAKE_CURRENT_SOURCE_DIR}/corpus/${name})

@@ -1,11 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: ISC
-"""Write the inputs that fuzzing begins with: NAME.seed in server/, client/ and
-config/ beside this file.  What the engines found since stands beside them under
+"""Write the inputs that fuzzing begins with: NAME.seed in server/, client/, shm/,
+shm_client/ and config/ beside this file.  What the engines found since stands beside them under
 other names.
 
 An input of server/ is one octet that says how (tests/fuzz_server.c), then what
-a client sends; of client/ the same for a server (tests/fuzz_client.c).
+a client sends; of client/ the same for a server (tests/fuzz_client.c); of shm/ what
+a client does to its ring, step by step (tests/fuzz_shm.c); of shm_client/ what a
+server does (tests/fuzz_shm_client.c).
 """
 import os
 import struct
@@ -252,7 +254,57 @@ config = more
                    b"--config\0x\0--max-payload=64M\0--help")
 
 
+def shm_seeds():
+    """Steps of tests/fuzz_shm.c."""
+    def submit(tag, method, number, sector=0, count=4, flags=0):
+        return bytes([0, tag, method, flags, number, 1, sector, count, 8 * tag])
+
+    serve = bytes([7])
+    plug = bytes([4])
+    every = b"".join(submit(i % 8, i, i, 2 * i) + serve for i in range(7))
+    yield "every", every * 3
+    lap = b"".join(submit(tag, 1, 1 + tag, tag) for tag in range(8)) + serve
+    yield "laps", lap * 3
+    yield "plugged", plug + lap + plug + serve + lap
+    yield "used", plug + submit(3, 1, 1) + serve + submit(3, 1, 2) + serve
+    yield "again", (submit(0, 1, 5) + serve + submit(1, 1, 5) + serve + plug
+                    + submit(0, 1, 6) + submit(1, 1, 6) + submit(2, 3, 6)
+                    + serve + plug)
+    yield "whole", submit(0, 1, 1, 8, 2, 4) + serve + bytes([3, 0, 150, 9])
+    yield "anything", bytes([2, 1, 7, 1, 1, 1, 0, 0, 1, 3, 3, 3, 7,
+                             2, 9, 7, 1, 1, 1, 0, 0, 1, 3, 3, 3, 7])
+    yield "scribbled", submit(0, 0, 0) + bytes([3, 0, 16, 250, 0, 0, 0, 0, 0,
+                                                0, 0, 9]) + serve
+    yield "jump", bytes([3, 0, 16, 100]) + serve + submit(0, 0, 0) + serve
+
+
+def shm_client_seeds():
+    """Steps of tests/fuzz_shm_client.c."""
+    def ask(slot, kind, size=7, offset=3):
+        return bytes([0, slot, kind, size, offset])
+
+    def answer(place, failed=0, generation=1):
+        return bytes([3, place, 7, failed, 9, 1, 20, generation])
+
+    reap = bytes([9])
+    every = b"".join(ask(i, i) + answer(i) + reap for i in range(8))
+    yield "every", every
+    yield "failures", b"".join(ask(i, i) + answer(i, 1) for i in range(8)) + reap
+    yield "arena", (b"".join(ask(i, 16 | i % 2) for i in range(4))
+                    + b"".join(answer(i) for i in range(4)) + reap) * 2
+    gone = b"".join(ask(i, 8 | 16 | i % 2) + bytes([7, i]) for i in range(4))
+    late = b"".join(answer(i) for i in range(4)) + reap
+    again = b"".join(ask(i, 32 | 16 | i % 2) for i in range(8))
+    yield "given_up", gone + late + again
+    yield "given_up_early", gone + again + late
+    yield "twice", ask(0, 0) + answer(0) + answer(0) + reap
+    yield "wrong", ask(0, 0) + bytes([5, 0, 1, 1, 7, 1, 9, 1, 20, 1, 9, 9, 9, 9,
+                                      9, 9, 9]) + reap
+    yield "scribbled", ask(0, 0) + bytes([6, 0, 80, 9]) + reap
+
+
 for folder, seeds in (("server", server_seeds), ("client", client_seeds),
+                      ("shm", shm_seeds), ("shm_client", shm_client_seeds),
                       ("config", config_seeds)):
     os.makedirs(os.path.join(HERE, folder), exist_ok=True)
     for name, octets in seeds():
