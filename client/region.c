@@ -29,7 +29,8 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-/* The server may make a region in this time; else the socket serves. */
+/* The server may make a region in this time; else the socket serves.  Where it
+ * must not (shm=require), all the time that opening may take. */
 #define REGION_ATTACH_MS 3000
 #define REGION_AGAIN_MS 1000 /* who closes meanwhile may wait as long */
 /* The pause before it is asked for anew, of a server that goes on.  It begins
@@ -285,7 +286,9 @@ rings_begin(struct client *client, int64_t until_ms, struct error *error)
 {
     struct region_try try = {.client = client, .link = client->link};
     int64_t soon_ms = timer_now() + REGION_ATTACH_MS;
-    if (region_get(&try, until_ms < soon_ms ? until_ms : soon_ms) == 0) {
+    if (soon_ms > until_ms || client->shm == CLIENT_SHM_REQUIRE)
+        soon_ms = until_ms;
+    if (region_get(&try, soon_ms) == 0) {
         pthread_mutex_lock(&client->mutex);
         region_install(client, try.rings);
         pthread_mutex_unlock(&client->mutex);
