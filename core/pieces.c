@@ -96,7 +96,8 @@ io_lock(struct io *io)
     return granted;
 }
 
-/* To the driver, unless the request's time is over. */
+/* To the driver, unless the request's time is over: also when the timer's thread
+ * has not come to say so, because all of the process stood still. */
 static bool
 io_enter_driver(struct io *io)
 {
@@ -106,7 +107,7 @@ io_enter_driver(struct io *io)
         return true;
     }
     pthread_mutex_lock(&request->mutex);
-    bool fine = !request->expired;
+    bool fine = !request->expired && timer_now() < request->deadline_ms;
     if (fine)
         io->stage = STAGE_DRIVER;
     pthread_mutex_unlock(&request->mutex);

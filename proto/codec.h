@@ -33,7 +33,8 @@ enum wire_method {
     WIRE_EXTENTS = 15,
     WIRE_WATCH_INFO = 16,
     WIRE_SHARE_MEMORY = 17,
-    WIRE_METHODS = 18,
+    WIRE_CANCEL = 18,
+    WIRE_METHODS = 19,
 };
 
 /* "Read" for WIRE_READ, from the service descriptor; "?" for unknown ones. */
@@ -128,6 +129,9 @@ struct codec_request {
             uint64_t generation;
             uint32_t timeout_ms;
         } watch;
+        struct {
+            uint64_t number;
+        } cancel;
     } args;
 };
 
@@ -186,6 +190,9 @@ struct codec_reply {
         struct {
             uint8_t token[WIRE_TOKEN_SIZE];
         } share;
+        struct {
+            bool fenced;
+        } cancel;
     } result;
 };
 

@@ -233,6 +233,11 @@ take_result(const void *result, uint32_t method, struct codec_reply *reply,
         return codec_take_bytes(reply->result.share.token, WIRE_TOKEN_SIZE,
                                 &from->token, "ShareMemory: token", error);
     }
+    case WIRE_CANCEL: {
+        const Farblk__V1__CancelReply *from = result;
+        reply->result.cancel.fenced = from->fenced;
+        return 0;
+    }
     default: /* the others have no result */
         return 0;
     }
@@ -354,6 +359,7 @@ union result {
     Farblk__V1__ExtentsReply extents;
     Farblk__V1__WatchInfoReply watch;
     Farblk__V1__ShareMemoryReply share;
+    Farblk__V1__CancelReply cancel;
     Farblk__V1__PingReply none;
 };
 
@@ -497,6 +503,9 @@ give_result(struct codec_arena *arena, union result *to, struct parts *parts,
     case WIRE_SHARE_MEMORY:
         to->share.token.len = WIRE_TOKEN_SIZE;
         to->share.token.data = (uint8_t *)reply->result.share.token;
+        return true;
+    case WIRE_CANCEL:
+        to->cancel.fenced = reply->result.cancel.fenced;
         return true;
     default: /* the others have no result */
         return true;

@@ -149,6 +149,11 @@ take_args(const void *args, struct codec_request *request, struct error *error)
         request->args.watch.timeout_ms = from->timeout_ms;
         return 0;
     }
+    case WIRE_CANCEL: {
+        const Farblk__V1__CancelRequest *from = args;
+        request->args.cancel.number = from->number;
+        return 0;
+    }
     default: /* the others have no arguments */
         return 0;
     }
@@ -236,6 +241,7 @@ union args {
     Farblk__V1__SeekRequest seek;
     Farblk__V1__ExtentsRequest extents;
     Farblk__V1__WatchInfoRequest watch;
+    Farblk__V1__CancelRequest cancel;
 };
 
 static void
@@ -328,6 +334,9 @@ give_args(const struct codec_request *request, union args *args,
     case WIRE_WATCH_INFO:
         args->watch.generation = request->args.watch.generation;
         args->watch.timeout_ms = request->args.watch.timeout_ms;
+        break;
+    case WIRE_CANCEL:
+        args->cancel.number = request->args.cancel.number;
         break;
     default: /* no arguments, or a method that this codec does not know */
         break;

@@ -25,6 +25,7 @@
 
 /* Features by name, in Hello. */
 #define WIRE_FEATURE_CRC32C "crc32c"
+#define WIRE_FEATURE_FENCE "fence"
 
 #define WIRE_SECRET_SIZE 16
 #define WIRE_NONCE_SIZE 16

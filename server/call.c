@@ -203,6 +203,8 @@ call_fill_hello(const struct call *call, struct codec_reply *reply)
     reply->result.hello.features.count = 0;
     if (call->session->checksums)
         codec_add_feature(&reply->result.hello.features, WIRE_FEATURE_CRC32C);
+    if (call->session->fences)
+        codec_add_feature(&reply->result.hello.features, WIRE_FEATURE_FENCE);
     reply->result.hello.session = call->session->id;
     memcpy(reply->result.hello.secret, call->session->secret, WIRE_SECRET_SIZE);
     memcpy(reply->result.hello.instance, server->instance, WIRE_INSTANCE_SIZE);
@@ -261,6 +263,9 @@ call_fill_result(struct call *call, struct codec_reply *reply)
         return call->request.value > 16 ? WIRE_HEADER_MAX : 0;
     case WIRE_WATCH_INFO:
         reply->result.watch.generation = call->request.value;
+        return 0;
+    case WIRE_CANCEL:
+        reply->result.cancel.fenced = call->request.value != 0;
         return 0;
     case WIRE_SHARE_MEMORY:
         memcpy(reply->result.share.token, call->token, WIRE_TOKEN_SIZE);

@@ -436,6 +436,10 @@ dispatch_execute(struct call *call)
         shm_offer(call);
         call_finish(call);
         break;
+    case WIRE_CANCEL:
+        session_cancel(call);
+        call_finish(call);
+        break;
     default:
         dispatch_submit(call);
         break;

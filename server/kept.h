@@ -24,6 +24,9 @@
 /* Octets of error texts in one table; beyond, statuses are kept without. */
 #define KEPT_TEXT_MAX (UINT64_C(1) << 18)
 
+/* A method that no request has. */
+#define KEPT_ANY 0u
+
 struct call;
 
 struct kept {
@@ -33,7 +36,7 @@ struct kept {
     bool in_ring; /* it runs, and came by a ring */
     struct call *waiting; /* a copy that came meanwhile by the socket, which is
                              answered with it */
-    uint32_t method;
+    uint32_t method; /* KEPT_ANY: cancelled before it came */
     int32_t status; /* the rest: when it has ended */
     uint32_t effect;
     uint64_t value;
@@ -54,6 +57,13 @@ static inline bool
 kept_runs(const struct kept *kept)
 {
     return kept->call != NULL || kept->in_ring;
+}
+
+/* Whether it may be a request of that method. */
+static inline bool
+kept_is(const struct kept *kept, uint32_t method)
+{
+    return kept->method == method || kept->method == KEPT_ANY;
 }
 
 struct kept *kept_find(const struct kept_table *table, uint64_t number);

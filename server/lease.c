@@ -47,6 +47,8 @@ lease_create(struct call *call)
     session->uid = call->connection->uid;
     session->checksums =
         codec_has_feature(&ask->args.hello.features, WIRE_FEATURE_CRC32C);
+    session->fences =
+        codec_has_feature(&ask->args.hello.features, WIRE_FEATURE_FENCE);
     session->lowest = 1;
     atomic_init(&session->refs, 2); /* the server's table and the call */
     atomic_init(&session->state, SESSION_LIVE);

@@ -352,7 +352,7 @@ session_reroute(struct call *running, struct call *call)
 static enum session_verdict
 session_repeat(struct call *call, struct kept *kept, struct call **older)
 {
-    if (kept->method != call->ask.method) {
+    if (!kept_is(kept, call->ask.method)) {
         call_fail(call, FARBLK_CONFLICT, "%s: request %llu was a %s before",
                   codec_method_name(call->ask.method),
                   (unsigned long long)call->ask.number,
@@ -440,13 +440,12 @@ session_ring_admit(struct session *session,
                   codec_method_name(method), (unsigned long long)number);
         return SESSION_REFUSED;
     }
-    if ((*kept)->method != method || kept_runs(*kept)) {
+    const bool same = kept_is(*kept, method);
+    if (!same || kept_runs(*kept)) {
         error_set(error, FARBLK_CONFLICT, "%s: request %llu %s%s",
                   codec_method_name(method), (unsigned long long)number,
-                  (*kept)->method != method ? "was before a "
-                                            : "is under way still",
-                  (*kept)->method != method ? codec_method_name((*kept)->method)
-                                            : "");
+                  same ? "is under way still" : "was before a ",
+                  same ? "" : codec_method_name((*kept)->method));
         return SESSION_REFUSED;
     }
     kept_error(*kept, error);
@@ -482,6 +481,59 @@ session_ring_finish(struct session *session, struct kept *kept,
     waiting->request.error = *error;
     waiting->request.value = value;
     call_finish(waiting);
+}
+
+/* Under the mutex: a number that has not come yet will find that it was
+ * cancelled. */
+static void
+session_cancel_early(struct session *session, struct call *call,
+                     uint64_t number)
+{
+    struct kept *kept = kept_add(&session->table, number, KEPT_ANY, NULL);
+    struct error error;
+    if (kept == NULL) {
+        call_fail(call, FARBLK_NO_SPACE,
+                  "Cancel: no memory to remember request %llu",
+                  (unsigned long long)number);
+        return;
+    }
+    error_set(&error, FARBLK_TIMED_OUT, "cancelled before it was begun");
+    kept_end(&session->table, kept, &error, 0);
+    call->request.value = 1;
+}
+
+void
+session_cancel(struct call *call)
+{
+    struct session *session = call->session;
+    const uint64_t number = call->ask.args.cancel.number;
+    call->request.value = 0;
+    pthread_mutex_lock(&session->mutex);
+    struct kept *kept = NULL;
+    if (number == 0
+        || (number >= session->lowest
+            && number - session->lowest >= WIRE_WINDOW)) {
+        call_fail(call, FARBLK_INVALID,
+                  "Cancel: request %llu is outside of the window; the lowest "
+                  "is %llu",
+                  (unsigned long long)number,
+                  (unsigned long long)session->lowest);
+    } else if (number < session->lowest) {
+        call_fail(call, FARBLK_CONFLICT,
+                  "Cancel: request %llu was answered already; the lowest is "
+                  "%llu",
+                  (unsigned long long)number,
+                  (unsigned long long)session->lowest);
+    } else if ((kept = kept_find(&session->table, number)) == NULL) {
+        session_cancel_early(session, call, number);
+    } else if (!kept_runs(kept)) {
+        call->request.value = kept->status == FARBLK_TIMED_OUT
+                              && kept->effect == FARBLK_EFFECT_NONE;
+    } else if (kept->call != NULL) {
+        /* What waits inside core gives up, and what is begun goes on. */
+        request_cancel(&kept->call->request);
+    }
+    pthread_mutex_unlock(&session->mutex);
 }
 
 void

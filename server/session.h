@@ -50,6 +50,8 @@ struct session {
     uint32_t uid;
     struct access_who who; /* by the connection of its Hello */
     bool checksums; /* of each payload, both ways */
+    bool fences; /* the client has the feature: its lease passes also while
+                    something of it is under way */
 
     atomic_int state; /* changes under the mutex */
     atomic_int_fast64_t heard_ms; /* by timer_recent() */
@@ -117,6 +119,11 @@ void session_ring_finish(struct session *session, struct kept *kept,
                          const struct error *error, uint64_t value);
 /* Something of it has come by a ring. */
 void session_ring_heard(struct session *session);
+
+/* Cancel: see to it that the request which the call names is not begun any more.
+ * The call's value is 1 when it has not been and will not be; or the call has
+ * failed. */
+void session_cancel(struct call *call);
 
 /* The call has failed before it was begun: keep that, too, as the outcome of its
  * number, so that no copy on its way is executed after the refusal. */

@@ -30,6 +30,8 @@ enum peer_method {
     PEER_SEEK_UNMAPPED,
     PEER_EXTENTS,
     PEER_WATCH_INFO,
+    PEER_SHARE_MEMORY,
+    PEER_CANCEL,
 };
 
 #define PEER_SECTOR 512u

@@ -120,6 +120,9 @@ fill_args(struct codec_request *request)
         request->args.watch.generation = UINT64_MAX;
         request->args.watch.timeout_ms = UINT32_MAX;
         break;
+    case WIRE_CANCEL:
+        request->args.cancel.number = UINT64_MAX;
+        break;
     default:
         break;
     }
@@ -292,6 +295,9 @@ fill_result(struct codec_reply *reply, uint32_t method, bool large)
     case WIRE_WATCH_INFO:
         reply->result.watch.generation = large ? UINT64_MAX : 0;
         break;
+    case WIRE_CANCEL:
+        reply->result.cancel.fenced = large;
+        break;
     case WIRE_SHARE_MEMORY:
         memset(reply->result.share.token, large ? 0xff : 0, WIRE_TOKEN_SIZE);
         break;
@@ -313,6 +319,7 @@ has_result(uint32_t method)
     case WIRE_EXTENTS:
     case WIRE_WATCH_INFO:
     case WIRE_SHARE_MEMORY:
+    case WIRE_CANCEL:
         return true;
     default:
         return false;

@@ -72,6 +72,8 @@ make_request(uint32_t method, uint8_t *to, size_t size)
                "disk0");
     } else if (method == WIRE_PING) {
         request.args.ping.take_over = next_random() % 2;
+    } else if (method == WIRE_CANCEL) {
+        request.args.cancel.number = next_random();
     } else if (method != WIRE_SHARE_MEMORY) {
         request.args.range.sector = next_random();
         request.args.range.count = next_random() % 100;

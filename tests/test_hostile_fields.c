@@ -220,6 +220,32 @@ seeks_sizes_and_watches_at_their_edges(void **state)
     siege_expect_service(siege);
 }
 
+/* What may be cancelled is within the window; what is, costs nobody else
+ * anything. */
+static void
+numbers_to_cancel_at_their_edges(void **state)
+{
+    struct siege *siege = *state;
+    Farblk__V1__CancelRequest cancel = FARBLK__V1__CANCEL_REQUEST__INIT;
+    struct peer peer;
+    siege_peer(siege, &peer);
+    for (size_t i = 0; i < EDGES; i++) {
+        cancel.number = edges[i];
+        uint64_t lowest = peer.number + 1; /* each call has passed the others */
+        check(&peer, peer_call(&peer, PEER_CANCEL, &cancel.base, NULL, 0),
+              edges[i] == 0                ? FARBLK_INVALID
+              : edges[i] < lowest          ? FARBLK_CONFLICT
+              : edges[i] - lowest >= 65536 ? FARBLK_INVALID
+                                           : 0,
+              "Cancel", edges[i], 0);
+    }
+    assert_int_equal(peer_call(&peer, PEER_CANCEL, &cancel.base, "x", 1),
+                     FARBLK_INVALID);
+    peer_free(&peer);
+    close(peer.fd);
+    siege_expect_service(siege);
+}
+
 /* ------------------------------------------------------------ headers */
 
 /* A header of the test's own. */
@@ -340,7 +366,7 @@ messages_out_of_their_turn_get_errors(void **state)
     struct peer peer, again;
     /* Before any Hello: all of them. */
     assert_true(peer_init_stream(&peer, siege->url));
-    for (uint32_t method = PEER_PING; method <= PEER_WATCH_INFO; method++)
+    for (uint32_t method = PEER_PING; method <= PEER_CANCEL; method++)
         assert_int_equal(peer_call(&peer, method, &none.base, NULL, 0),
                          FARBLK_DENIED);
     /* A second Hello begins a second session; the first goes on. */
@@ -359,7 +385,7 @@ messages_out_of_their_turn_get_errors(void **state)
     peer.handle = 0;
     assert_int_equal(peer_call(&peer, PEER_DISCONNECT, &none.base, NULL, 0), 0);
     assert_true(peer_call(&peer, PEER_DISCONNECT, &none.base, NULL, 0) <= 0);
-    for (uint32_t method = PEER_PING; method <= PEER_WATCH_INFO; method++)
+    for (uint32_t method = PEER_PING; method <= PEER_CANCEL; method++)
         if (method != PEER_DISCONNECT)
             assert_int_equal(peer_call(&peer, method, &none.base, NULL, 0),
                              FARBLK_DISCONNECTED);
@@ -381,6 +407,7 @@ main(int argc, char **argv)
         cmocka_unit_test(
             piece_must_lie_in_its_whole_and_the_whole_in_the_device),
         cmocka_unit_test(seeks_sizes_and_watches_at_their_edges),
+        cmocka_unit_test(numbers_to_cancel_at_their_edges),
         cmocka_unit_test(numbers_of_headers_at_their_edges),
         cmocka_unit_test(names_without_end_or_sense_are_refused),
         cmocka_unit_test(messages_out_of_their_turn_get_errors),

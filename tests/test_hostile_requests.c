@@ -64,7 +64,8 @@ arguments_that_do_not_parse_are_an_error(void **state)
 static void
 unknown_method_is_unimplemented(void **state)
 {
-    static const uint32_t methods[] = {0, 18, 19, 1000, UINT32_MAX};
+    static const uint32_t methods[] = {0, PEER_CANCEL + 1, 20, 1000,
+                                       UINT32_MAX};
     Farblk__V1__PingRequest ping = FARBLK__V1__PING_REQUEST__INIT;
     struct peer peer;
 

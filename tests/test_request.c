@@ -239,6 +239,48 @@ time_runs_out_at_the_gate_the_range_and_the_driver(void **state)
     assert_int_equal(support_info(bench->dev).size_sectors, SECTORS);
 }
 
+static atomic_bool timers_held;
+static atomic_bool timers_stand;
+
+static void
+timers_hold(struct timer *timer)
+{
+    (void)timer;
+    atomic_store(&timers_stand, true);
+    while (atomic_load(&timers_held))
+        sched_yield();
+}
+
+/* The timer's thread stands still, as it does when all of the process has: who is
+ * let go afterwards looks at the clock. */
+static void
+a_request_is_not_begun_after_its_time(void **state)
+{
+    struct bench *bench = *state;
+    struct timer timer = {0};
+    atomic_store(&timers_held, true);
+    atomic_store(&timers_stand, false);
+    bench_send(bench, FARBLK_OP_WRITE, 0, 4, 1);
+    assert_true(timer_arm(&timer, timer_now(), timers_hold));
+    while (!atomic_load(&timers_stand))
+        sched_yield();
+    bench_send_to(bench, bench->dev, FARBLK_OP_WRITE, 3, 4, 0, 20, 2);
+    int64_t until_ms = timer_now() + 20;
+    while (timer_now() < until_ms)
+        sched_yield();
+    unsigned submits = atomic_load(&held_submits);
+    bench_end(0);
+    assert_int_equal(atomic_load(&held_submits), submits);
+    atomic_store(&timers_held, false);
+    for (unsigned i = 0; i < 2; i++) { /* in either order */
+        struct farblk_completion completion = bench_collect(bench);
+        bool late = (uintptr_t)completion.user == 2;
+        assert_int_equal(completion.status, late ? FARBLK_TIMED_OUT : 0);
+        assert_int_equal(completion.effect, FARBLK_EFFECT_NONE);
+    }
+    timer_disarm(&timer);
+}
+
 static void
 a_watch_ends_by_a_resize_a_disconnect_or_its_time(void **state)
 {
@@ -342,6 +384,7 @@ main(void)
         WITH_BENCH(a_failed_flush_stays_until_the_device_is_opened_anew),
         WITH_BENCH(a_failed_fua_write_makes_flushes_fail_as_well),
         WITH_BENCH(time_runs_out_at_the_gate_the_range_and_the_driver),
+        WITH_BENCH(a_request_is_not_begun_after_its_time),
         WITH_BENCH(a_watch_ends_by_a_resize_a_disconnect_or_its_time),
         WITH_BENCH(disconnect_waits_for_what_is_in_flight),
         WITH_BENCH(a_forked_child_gets_errors_and_no_hang),

@@ -20,7 +20,7 @@ SESSION = b"SESSION1"
 SECRET = b"SECRET_OF_NO___1"
 HANDLE = 1 << 32 | 1
 (HELLO, PING, LIST, OPEN, DISCONNECT, INFO, READ, WRITE, FLUSH, DISCARD,
- ZEROES, RESIZE, MAPPED, UNMAPPED, EXTENTS, WATCH) = range(1, 17)
+ ZEROES, RESIZE, MAPPED, UNMAPPED, EXTENTS, WATCH, SHARE, CANCEL) = range(1, 19)
 
 
 def varint(n):
@@ -107,6 +107,16 @@ def server_seeds():
     every.ask(WATCH, message((1, 1), (2, 5))).ask(INFO, deadline=1000)
     every.ask(DISCONNECT).ask(READ, message((2, 1))).ask(DISCONNECT, handle=0)
     yield "every", every.out
+
+    # One that comes later, one that was, one that can not be.
+    cancel = Client(IPC).begin()
+    cancel.ask(CANCEL, message((1, 9)), lowest=1, handle=0)
+    cancel.ask(WRITE, message((2, 1)), b"\1" * 512, number=9, lowest=1)
+    cancel.ask(WRITE, message((2, 1)), b"\2" * 512, number=10, lowest=1)
+    cancel.ask(CANCEL, message((1, 10)), number=11, lowest=1, handle=0)
+    cancel.ask(CANCEL, message((1, 70000)), number=12, lowest=1, handle=0)
+    cancel.ask(CANCEL, message((1, 3)), number=13, lowest=8, handle=0)
+    yield "cancel", cancel.out
 
     tcp = Client(0).begin(b"ro")
     tcp.ask(WRITE, message((2, 1)), b"\1" * 512)
