@@ -18,6 +18,8 @@
 
 static const char calls_text_late[] =
     "the server did not answer within the request's time";
+static const char calls_text_fenced[] =
+    "the server did not begin it within the request's time, and will not";
 static const char calls_text_unsent[] =
     "the request's time was over before it could be sent";
 
@@ -106,11 +108,13 @@ calls_retire(struct call *call)
         client->ping_flying = false;
     } else if (call->method == WIRE_WATCH_INFO) {
         client->watch_flying = false;
+    } else if (call->method == WIRE_CANCEL) {
+        cancel_unsent(call);
     }
+    cancel_io_ended(call);
 }
 
-/* Nobody holds the call: end its io, and the call, if that can be now. */
-static void
+void
 calls_settle(struct call *call, struct batch *batch)
 {
     struct client *client = call->client;
@@ -119,11 +123,12 @@ calls_settle(struct call *call, struct batch *batch)
     bool ends = client->state == CLIENT_AWAY && call->own
                 && (call->handshake || call->wait == NULL);
     if (!call->replied && !call->unsent && !lost && !ends) {
-        if (call->expired && io != NULL) {
+        if (call->expired && io != NULL && !cancel_waits(call, batch)) {
+            bool never = call->refused || call->fenced;
             call->io = NULL;
             calls_end(batch, io, FARBLK_TIMED_OUT,
-                      call->refused ? FARBLK_EFFECT_NONE : calls_guess(io),
-                      calls_text_late, 0);
+                      never ? FARBLK_EFFECT_NONE : calls_guess(io),
+                      never ? calls_text_fenced : calls_text_late, 0);
         }
         return;
     }
@@ -164,7 +169,8 @@ static bool
 calls_room(struct client *client, const struct io *io)
 {
     uint64_t octets = calls_octets(io), sum;
-    if (client->flying >= client->window
+    if (atomic_load_explicit(&client->doubts, memory_order_relaxed) > 0
+        || client->flying >= client->window
         || client->total >= client->limits.max_requests || !ids_room(client))
         return false;
     return client->octets == 0
@@ -208,6 +214,8 @@ calls_issue(struct client *client, struct io *io, struct batch *batch)
 void
 calls_pump(struct client *client, struct batch *batch)
 {
+    if (client->cancels != NULL)
+        cancel_send(client, batch);
     while (client->first != NULL && client->state == CLIENT_UP
            && calls_room(client, client->first)) {
         struct io *io = client->first;
@@ -455,6 +463,7 @@ calls_detach(struct client *client, struct batch *batch)
         if (call->own && call->holds == 0)
             calls_settle(call, batch);
     }
+    cancel_away(client, false);
 }
 
 /* Those that a ring had: the same. */
@@ -479,12 +488,17 @@ void
 calls_renew(struct client *client, struct batch *batch)
 {
     calls_renew_waiting(client, batch);
+    cancel_away(client, true);
     for (size_t i = 0; i < client->table_size; i++) {
         struct call *call = client->table[i];
         if (call == NULL || call->holds > 0)
             continue;
         struct io *io = call->io;
         call->number = 0;
+        if (io != NULL && call->expired) {
+            calls_settle(call, batch);
+            continue;
+        }
         if (io != NULL
             && (call->refused || client->retry_always
                 || !calls_changes(io->op)))
@@ -519,6 +533,7 @@ calls_resend(struct client *client, struct batch *batch)
         if (call->number == 0)
             call->number = atomic_fetch_add(&client->next_number, 1);
     }
+    cancel_send(client, batch); /* before copies of what they name */
     for (struct call *call = client->oldest; call != NULL; call = next) {
         next = call->newer;
         if (call->replied || call->unsent || call->holds > 0)

@@ -324,6 +324,7 @@ client_free(struct client *client)
         session_lost(client, FARBLK_DISCONNECTED, "%s was closed",
                      client->target);
     timer_disarm(&client->timer); /* it is not armed again: the state is LOST */
+    timer_disarm(&client->grace); /* the same */
     client_leave(client);
     pthread_mutex_lock(&client->mutex);
     while (client->link_running || !client->users_gone)
@@ -332,6 +333,7 @@ client_free(struct client *client)
     rings_fini(client);
     if (client->link != NULL)
         link_put(client->link);
+    cancel_fini(client);
     ids_fini(client);
     pthread_cond_destroy(&client->changed);
     pthread_mutex_destroy(&client->mutex);

@@ -10,6 +10,7 @@
  *   send.c     making messages of calls
  *   ids.c      where calls are kept: pool, table by request id, number order
  *   replies.c  what comes in, and the check of everything that is in it
+ *   cancel.c   giving up a request that changes, and knowing what became of it
  *   watch.c    waiting for another generation
  *   rings.h    shared memory, with the files that it names
  *   list.c     farblk_list()
@@ -38,9 +39,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+struct cancel;
+struct client_ring;
+
 /* Requests in flight, whatever more the server would allow. */
 #define CLIENT_WINDOW_MAX 1024u
-/* Of the server's max_requests, kept for Ping, WatchInfo and Disconnect. */
+/* Of the server's max_requests, kept for Ping, WatchInfo, Disconnect, Cancel. */
 #define CLIENT_RESERVE 3u
 /* Bounds of the lease that a server may announce, milliseconds. */
 #define CLIENT_LEASE_MIN 1000
@@ -48,6 +52,10 @@
 /* To finish a message once begun. */
 #define CLIENT_FRAME_MS 30000
 #define CLIENT_CONNECT_MS 10000
+/* For what becomes of a request whose time is over: as long again as it had, and
+ * within these bounds, milliseconds. */
+#define CLIENT_GRACE_MIN 50
+#define CLIENT_GRACE_MAX 1000
 /* With no more in flight each request is sent by the thread that brings it. */
 #define CLIENT_EAGER 2u
 /* Octets of one request's header, at most: a Hello with the longest name. */
@@ -109,6 +117,9 @@ struct call {
     bool unsent; /* it never went out */
     bool failed; /* replied: `error` is the outcome */
     bool refused; /* the server will not execute it in this session */
+    bool fenced; /* nor by whatever way; it has said so of this one */
+    bool doubted; /* the server was asked, and has not answered in time */
+    struct cancel *cancel; /* it is being asked; cancel.c's */
     uint64_t mark; /* a flush: client.acked when it was issued */
     uint64_t value; /* the outcome: of io_done() */
     struct error error;
@@ -128,6 +139,7 @@ struct client {
     uint32_t token_length; /* of what Open shows; 0: nothing */
     uint8_t token[WIRE_TOKEN_MAX];
     bool read_only; /* the handle's wish */
+    bool fences; /* the server knows Cancel; changes as `limits` */
     bool checksums; /* of each payload: wished, and given or not opened */
     enum client_shm shm;
     int32_t connect_ms;
@@ -211,6 +223,10 @@ struct client {
     int64_t renew_ms; /* when to ask; 0: never */
     unsigned renewals; /* attempts, since one was good */
     char way[CLIENT_WAY]; /* not shared memory: what is, and why */
+    struct cancel *cancels; /* oldest first */
+    atomic_uint doubts; /* of them: their callers know nothing, nor do we */
+    struct timer grace;
+    int64_t grace_ms; /* when it fires; 0: not armed */
 };
 
 /* client.reconnect_ms: for what is left of the lease, and not when nobody
@@ -338,6 +354,9 @@ void calls_shut(struct client *client, bool last);
 bool calls_changes(enum farblk_op op);
 /* Under the mutex: give back one hold, and end what can end now. */
 void calls_release(struct call *call, struct batch *batch);
+/* Under the mutex: nobody holds the call; end its io, and the call, if that can
+ * be now. */
+void calls_settle(struct call *call, struct batch *batch);
 /* Under the mutex: issue what waits, as far as there is room. */
 void calls_pump(struct client *client, struct batch *batch);
 /* Under the mutex: end every io that can end, because the client is lost. */
@@ -357,6 +376,42 @@ void calls_link(struct io **first, struct io **last, struct io *io);
 void calls_unlink(struct io **first, struct io **last, struct io *io);
 /* No mutex: send and complete. */
 void calls_run(struct client *client, struct batch *batch);
+
+/* cancel.c; all under the mutex. */
+
+/* How long such a moment may be, milliseconds; tests have their own. */
+extern struct cancel_bounds {
+    int64_t least, most;
+} cancel_bounds;
+
+/* The call's io has no time any more: whether it stays for a moment, until the
+ * server has told what becomes of it. */
+bool cancel_waits(struct call *call, struct batch *batch);
+/* The same for one in a ring; not under the ring's mutex.  The moment's end is
+ * rings_give_up().  True: the caller's reference of the ring is taken. */
+bool cancel_waits_in_ring(struct client *client, int32_t timeout_ms,
+                          struct client_ring *ring, uint32_t tag,
+                          uint64_t number, struct batch *batch);
+/* The call's io ends, or the call itself. */
+void cancel_io_ended(struct call *call);
+/* Ask for what was not asked yet, as far as there is room. */
+void cancel_send(struct client *client, struct batch *batch);
+/* A Cancel has its answer.  ring, if not NULL, is a reference: rings_give_up(),
+ * with effect NONE, when the mutex is free. */
+struct cancel_ring {
+    struct client_ring *ring;
+    uint32_t tag;
+    uint64_t number;
+};
+struct cancel_ring cancel_replied(struct call *sent,
+                                  const struct codec_reply *reply,
+                                  struct batch *batch);
+/* It ends without one. */
+void cancel_unsent(struct call *sent);
+/* The link is gone, or the `session`: no request of it is begun any more. */
+void cancel_away(struct client *client, bool session);
+/* Nothing of the client runs any more. */
+void cancel_fini(struct client *client);
 
 /* send.c */
 

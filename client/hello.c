@@ -33,6 +33,7 @@ hello_ask(struct client *client, int64_t until_ms, struct codec_reply *reply,
     request.has_secret = false;
     request.args.hello.version = WIRE_VERSION;
     request.args.hello.features.count = 0;
+    codec_add_feature(&request.args.hello.features, WIRE_FEATURE_FENCE);
     if (client->checksums)
         codec_add_feature(&request.args.hello.features, WIRE_FEATURE_CRC32C);
     request.args.hello.has_nonce = true;
@@ -83,6 +84,8 @@ hello_adopt(struct client *client, const struct codec_reply *reply,
     int64_t lease = reply->result.hello.lease_ms;
     client->limits = reply->result.hello.limits;
     client->window = window;
+    client->fences =
+        codec_has_feature(&reply->result.hello.features, WIRE_FEATURE_FENCE);
     client->session = reply->result.hello.session;
     client->handle = 0;
     memcpy(client->secret, reply->result.hello.secret, WIRE_SECRET_SIZE);

@@ -151,6 +151,8 @@ ids_take(struct client *client, bool numbered, uint64_t number)
     call->own = call->handshake = false;
     call->sending = call->receiving = call->replied = false;
     call->expired = call->unsent = call->failed = call->refused = false;
+    call->fenced = call->doubted = false;
+    call->cancel = NULL;
     call->value = 0;
     call->generation = client->generation;
     call->number = 0;

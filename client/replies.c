@@ -8,7 +8,7 @@
  * a call but can not be its answer ends the client: after that nothing that
  * this server says is worth anything.
  */
-#include "client/client.h"
+#include "client/rings.h"
 
 #include "core/checked.h"
 #include "core/crc32c.h"
@@ -239,12 +239,20 @@ replies_finish(struct client *client, struct call *call,
         call->wait = NULL;
         pthread_cond_broadcast(&client->changed);
     }
+    struct cancel_ring ringed = {.ring = NULL};
+    if (call->own && call->method == WIRE_CANCEL)
+        ringed = cancel_replied(call, reply, &batch);
     bool watched = call->own && call->method == WIRE_WATCH_INFO;
     calls_release(call, &batch); /* the call may be gone */
     if (watched)
         watch_replied(client, reply, &batch);
     calls_pump(client, &batch);
     pthread_mutex_unlock(&client->mutex);
+    if (ringed.ring != NULL) {
+        rings_give_up(ringed.ring, ringed.tag, ringed.number,
+                      FARBLK_EFFECT_NONE);
+        ring_put(ringed.ring);
+    }
     calls_run(client, &batch);
 }
 

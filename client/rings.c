@@ -25,7 +25,7 @@ rings_same_user(uint32_t wanted, int fd)
     return side_peer_uid(fd, &uid) && uid == wanted;
 }
 
-static void
+void
 ring_put(struct client_ring *ring)
 {
     if (atomic_fetch_sub_explicit(&ring->refs, 1, memory_order_acq_rel) != 1)

@@ -44,6 +44,7 @@ struct client_tag {
     struct io *io; /* NULL: idle, or given up */
     bool flying; /* the server has it */
     bool direct; /* its data is the caller's own */
+    bool late; /* its io's time is over, and the server is being asked */
     uint16_t method;
     uint64_t number; /* 0: it changes nothing */
     uint64_t mark; /* client.acked when it was submitted */
@@ -142,12 +143,24 @@ void rings_put_made(struct rings *rings);
 /* Whether the other end of a side socket is of the user that serves. */
 bool rings_same_user(uint32_t wanted, int fd);
 
+/* A ring that somebody looks into later. */
+static inline void
+ring_get(struct client_ring *ring)
+{
+    atomic_fetch_add_explicit(&ring->refs, 1, memory_order_relaxed);
+}
+void ring_put(struct client_ring *ring);
+
 /* rings_io.c */
 
 /* True: the io is in its ring.  False: it goes by the socket. */
 bool rings_submit(struct client *client, struct io *io);
 /* The time of an io that was put in a ring is over. */
 void rings_cancel(struct client *client, struct io *io);
+/* Not under client.mutex: an io that waits for what becomes of it, if it still
+ * does, has timed out. */
+void rings_give_up(struct client_ring *ring, uint32_t tag, uint64_t number,
+                   enum farblk_effect effect);
 bool rings_reap(void *ring);
 void rings_reap_all(struct client *client);
 /* Under the ring's mutex, which is dead: take an io out of its tag. */

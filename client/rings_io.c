@@ -8,6 +8,7 @@
 #include "client/rings.h"
 
 #include "core/log.h"
+#include "core/request.h"
 
 #include <string.h>
 
@@ -17,6 +18,8 @@
 
 static const char rings_text_late[] =
     "the server did not answer within the request's time";
+static const char rings_text_fenced[] =
+    "the server did not begin it within the request's time, and will not";
 
 /* How an io ends. */
 struct rings_end {
@@ -171,6 +174,7 @@ ring_submit(struct client_ring *ring, struct io *io)
     ring->idle_count--;
     tag->io = io;
     tag->flying = true;
+    tag->late = false;
     tag->method = (uint16_t)send_method(io->op);
     tag->generation =
         atomic_load_explicit(&client->generation, memory_order_relaxed);
@@ -188,6 +192,8 @@ rings_submit(struct client *client, struct io *io)
 {
     struct client_ring *ring = io->ring;
     bool rings_bell = false;
+    if (atomic_load_explicit(&client->doubts, memory_order_relaxed) > 0)
+        return false;
     pthread_mutex_lock(&ring->mutex);
     bool taken = ring_submit(ring, io);
     if (taken)
@@ -195,7 +201,6 @@ rings_submit(struct client *client, struct io *io)
     pthread_mutex_unlock(&ring->mutex);
     if (rings_bell)
         side_ring(ring->fd);
-    (void)client;
     return taken;
 }
 
@@ -208,6 +213,9 @@ rings_take_out(struct client_ring *ring, struct client_tag *tag)
     tag->io = NULL;
     if (io == NULL)
         return NULL;
+    if (tag->late) /* it goes no other way */
+        io->scratch[CLIENT_IO_STATE] = CLIENT_IO_CANCELLED;
+    tag->late = false;
     if (tag->direct) {
         if (arena_sever(ring->rings, tag->at, io->length,
                         io->op == FARBLK_OP_WRITE))
@@ -225,25 +233,63 @@ void
 rings_cancel(struct client *client, struct io *io)
 {
     struct client_ring *ring = io->ring;
+    int32_t timeout_ms = 0;
     pthread_mutex_lock(&ring->mutex);
     uint64_t index = io->scratch[CLIENT_IO_VALUE];
-    bool here =
-        !ring->dead && index < ring->depth && ring->tags[index].io == io;
-    if (here)
-        rings_take_out(ring, &ring->tags[index]);
+    struct client_tag *tag = index < ring->depth ? &ring->tags[index] : NULL;
+    bool here = !ring->dead && tag != NULL && tag->io == io;
+    bool asks = here && client->fences && calls_changes(io->op);
+    uint64_t number = asks ? tag->number : 0;
+    if (asks) {
+        timeout_ms = io->request->timeout_ms;
+        tag->late = true;
+        ring_get(ring);
+    } else if (here) {
+        rings_take_out(ring, tag);
+    }
     pthread_mutex_unlock(&ring->mutex);
-    if (here) {
+    if (!here) {
+        /* It has ended; or its ring has, and it is about to go by the
+         * socket. */
+        pthread_mutex_lock(&client->mutex);
+        if (io->scratch[CLIENT_IO_STATE] == CLIENT_IO_RINGED)
+            io->scratch[CLIENT_IO_STATE] = CLIENT_IO_CANCELLED;
+        pthread_mutex_unlock(&client->mutex);
+        return;
+    }
+    if (!asks) {
         io_failed(io, FARBLK_TIMED_OUT,
                   calls_changes(io->op) ? FARBLK_EFFECT_UNKNOWN
                                         : FARBLK_EFFECT_NONE,
                   "%s", rings_text_late);
         return;
     }
-    /* It has ended; or its ring has, and it is about to go by the socket. */
+    /* It may end now by its reply, and at the latest by rings_give_up(). */
+    struct batch batch = {NULL, NULL, NULL, NULL};
     pthread_mutex_lock(&client->mutex);
-    if (io->scratch[CLIENT_IO_STATE] == CLIENT_IO_RINGED)
-        io->scratch[CLIENT_IO_STATE] = CLIENT_IO_CANCELLED;
+    bool waits = cancel_waits_in_ring(client, timeout_ms, ring, (uint32_t)index,
+                                      number, &batch);
     pthread_mutex_unlock(&client->mutex);
+    calls_run(client, &batch);
+    if (!waits) {
+        rings_give_up(ring, (uint32_t)index, number, FARBLK_EFFECT_UNKNOWN);
+        ring_put(ring);
+    }
+}
+
+void
+rings_give_up(struct client_ring *ring, uint32_t index, uint64_t number,
+              enum farblk_effect effect)
+{
+    struct client_tag *tag = &ring->tags[index];
+    pthread_mutex_lock(&ring->mutex);
+    bool here = !ring->dead && tag->late && tag->number == number;
+    struct io *io = here ? rings_take_out(ring, tag) : NULL;
+    pthread_mutex_unlock(&ring->mutex);
+    if (io != NULL)
+        io_failed(io, FARBLK_TIMED_OUT, effect, "%s",
+                  effect == FARBLK_EFFECT_NONE ? rings_text_fenced
+                                               : rings_text_late);
 }
 
 /* ------------------------------------------------------------ completions */
@@ -332,7 +378,7 @@ static void
 ring_free_tag(struct client_ring *ring, uint32_t index)
 {
     struct client_tag *tag = &ring->tags[index];
-    tag->flying = false;
+    tag->flying = tag->late = false;
     tag->io = NULL;
     if (tag->number != 0)
         tag_unlist(ring, tag);
