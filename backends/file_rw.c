@@ -36,7 +36,8 @@ file_op_begin(struct io *io)
 bool
 file_expired(const struct io *io)
 {
-    return io->deadline_ms != 0 && timer_now() >= io->deadline_ms;
+    return (io->deadline_ms != 0 && timer_now() >= io->deadline_ms)
+           || io_revoked(io);
 }
 
 /* What may have happened, when a piece failed before any octet of it was

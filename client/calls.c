@@ -175,7 +175,8 @@ calls_room(struct client *client, const struct io *io)
         return false;
     return client->octets == 0
            || (checked_add(client->octets, octets, &sum)
-               && sum <= client->limits.max_octets);
+               /* At the limit the server would not read a Ping either. */
+               && sum < client->limits.max_octets);
 }
 
 /* The number that an io had before is listed with its call, or not needed any

@@ -126,6 +126,12 @@ handle_disconnect_async(struct farblk *handle, void (*drained)(void *arg),
 }
 
 void
+handle_revoke(struct farblk *handle)
+{
+    atomic_store(&handle->revoked, true);
+}
+
+void
 handle_disconnect(struct farblk *handle)
 {
     const struct driver *driver = handle->device->driver;

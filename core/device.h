@@ -53,6 +53,7 @@ struct farblk {
     bool read_only, sync;
     int32_t timeout_ms;
     atomic_uint_fast64_t state; /* bit 63: disconnected; the rest: in flight */
+    atomic_bool revoked; /* nothing of it changes the device any more */
     bool ended; /* counts_mutex: not counted as connected */
     pthread_mutex_t mutex; /* the drain below */
     pthread_cond_t drained;
@@ -81,6 +82,10 @@ struct farblk *handle_dup(struct farblk *handle, bool read_only);
  * device's last connected one when the driver's disconnect may block. */
 void handle_disconnect_async(struct farblk *handle, void (*drained)(void *arg),
                              void *arg);
+
+/* What is not begun yet of the handle's changes will not be, wherever it waits:
+ * it fails, with effect NONE.  The rest goes on as it does. */
+void handle_revoke(struct farblk *handle);
 
 /* Refuse new requests and wait until none is in flight. */
 void handle_disconnect(struct farblk *handle);

@@ -98,6 +98,10 @@ void io_failed_errno(struct io *io, int errnum, enum farblk_effect effect,
                      const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* The io must not be begun any more, nor gone on with: its handle was revoked.  A
+ * driver that lets ios wait asks. */
+bool io_revoked(const struct io *io);
+
 /* A remote device has another size or generation than core knows; also its
  * answer to GET_INFO and RESIZE.  Any thread. */
 void device_reshape(struct device *device, uint64_t size, uint64_t generation);

@@ -96,6 +96,14 @@ io_lock(struct io *io)
     return granted;
 }
 
+bool
+io_revoked(const struct io *io)
+{
+    return (OP_BIT(io->op) & CHANGING) != 0
+           && atomic_load_explicit(&io->request->handle->revoked,
+                                   memory_order_relaxed);
+}
+
 /* To the driver, unless the request's time is over: also when the timer's thread
  * has not come to say so, because all of the process stood still. */
 static bool
@@ -121,7 +129,10 @@ io_begin(struct io *io)
     struct device *device = request->device;
     if (io->stage == STAGE_BEGIN && io_locks(io) && !io_lock(io))
         return;
-    if (io_enter_driver(io))
+    if (io_revoked(io))
+        io_failed(io, FARBLK_DISCONNECTED, FARBLK_EFFECT_NONE,
+                  "not begun before its handle was revoked");
+    else if (io_enter_driver(io))
         device->driver->submit(device->state, io);
     else
         io_failed(io, FARBLK_TIMED_OUT, FARBLK_EFFECT_NONE,

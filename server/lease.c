@@ -129,9 +129,31 @@ lease_make_room(struct farblk_server *server)
     if (oldest == NULL)
         return false;
     session_fence(oldest, "makes room for a new one, having no connection",
-                  NULL, false);
+                  NULL, SESSION_REVOKED);
     session_put(oldest);
     return true;
+}
+
+/* Under server.mutex: the sessions that live; what is fenced and waits for its
+ * last request is none any more. */
+size_t
+session_count_live(struct farblk_server *server)
+{
+    size_t live = 0;
+    for (size_t i = 0; i < SERVER_SESSION_BUCKETS; i++)
+        for (struct session *s = server->sessions[i]; s != NULL; s = s->next)
+            live += session_live(s);
+    return live;
+}
+
+/* Under server.mutex: what is fenced has no place, but there must be an end. */
+static bool
+lease_full(struct farblk_server *server)
+{
+    const size_t most = server->limits.max_sessions;
+    return server->session_count >= most
+           && (server->session_count >= 2 * most
+               || session_count_live(server) >= most);
 }
 
 /* The session that this Hello gets: `fresh`, or one that it had before.  NULL:
@@ -144,7 +166,7 @@ lease_choose(struct call *call, struct session *fresh)
         struct session *session = NULL;
         pthread_mutex_lock(&server->mutex);
         bool stopping = server->stopping;
-        bool full = server->session_count >= server->limits.max_sessions;
+        bool full = lease_full(server);
         if (!stopping)
             session = lease_find_nonce(server, fresh);
         if (!stopping && session == NULL && !full) {
@@ -250,11 +272,12 @@ session_check(struct session *session)
     session_put(session);
 }
 
-/* Under the mutex. */
+/* Under the mutex.  What is under way tells nothing of the client; those who do
+ * not know that are given the benefit of the doubt. */
 static bool
 lease_is_silent(const struct session *session, int64_t now_ms)
 {
-    return session->active == 0
+    return (session->active == 0 || session->fences)
            && now_ms - atomic_load(&session->heard_ms)
                   >= (int64_t)session->server->limits.lease_ms + TIMER_LAG_MS;
 }
@@ -303,6 +326,8 @@ session_fence(struct session *session, const char *why, struct call *ender,
     log_info("session %u: %s; %u handles, %u requests under way",
              session->serial, why, handles, active);
     shm_detach_session(session);
+    if (when != SESSION_NOW)
+        opened_revoke_all(session);
     opened_close_all(session);
     session_check(session);
 }

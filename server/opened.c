@@ -249,6 +249,16 @@ opened_close(struct opened *opened, struct call *waiting)
 }
 
 void
+opened_revoke_all(struct session *session)
+{
+    pthread_mutex_lock(&session->mutex);
+    for (size_t i = 0; i < SESSION_HANDLE_BUCKETS; i++)
+        for (struct opened *o = session->opened[i]; o != NULL; o = o->next)
+            handle_revoke(o->dev);
+    pthread_mutex_unlock(&session->mutex);
+}
+
+void
 opened_close_all(struct session *session)
 {
     for (;;) {

@@ -49,6 +49,8 @@ void opened_shape(const struct opened *opened, uint64_t *generation,
  * nothing of the handle can land any more.  No lock held. */
 void opened_close(struct opened *opened, struct call *waiting);
 
+/* What is not begun of the handles of a fenced session will not be. */
+void opened_revoke_all(struct session *session);
 /* All handles of a fenced session. */
 void opened_close_all(struct session *session);
 

@@ -438,7 +438,7 @@ farblk_server_stats(struct farblk_server *server,
     struct farblk_server_stats now;
     pthread_mutex_lock(&server->mutex);
     now.connections = server->connection_count;
-    now.sessions = server->session_count;
+    now.sessions = session_count_live(server);
     now.most_connections = server->most_connections;
     now.most_sessions = server->most_sessions;
     pthread_mutex_unlock(&server->mutex);

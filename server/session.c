@@ -577,7 +577,7 @@ session_leave(struct session *session)
     /* The lease runs from the end of what was under way: whoever sees that
      * nothing is, sees when that was. */
     do {
-        if (active == 1)
+        if (active == 1 && !session->fences)
             session_heard(session);
     } while (
         !atomic_compare_exchange_weak(&session->active, &active, active - 1));

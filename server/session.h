@@ -3,10 +3,12 @@
  * Sessions: who may ask, at most once, and for how long.
  *
  * A session begins with Hello and is LIVE.  It is FENCED when its client ends
- * it, when nothing of it was heard or under way for the lease, or when the
- * server stops: from then on none of its requests starts, and its handles are disconnected.  When the last
- * request and the last handle are gone it has ENDED and leaves the server's
- * table.  Its memory stays while a connection or a call refers to it.
+ * it, when nothing of it was heard for the lease, or when the server stops: from
+ * then on none of its requests starts, and its handles are disconnected; unless
+ * it was its client's wish or the server's stop, what waits inside core is not
+ * begun any more either.  When the last request and the last handle are gone it
+ * has ENDED and leaves the server's table; until then it counts for nothing.
+ * Its memory stays while a connection or a call refers to it.
  *
  * Locks, in their order; no lock is held while a link sends, a core request is
  * submitted, a handle is disconnected or closed, or a line is logged:
@@ -141,7 +143,8 @@ void session_check(struct session *session);
 
 /* When to fence a session. */
 enum session_when {
-    SESSION_NOW,
+    SESSION_NOW, /* and what has come of it is executed */
+    SESSION_REVOKED, /* now; here and below, what is not begun is not */
     SESSION_IF_IDLE, /* it holds nothing, and no connection speaks for it */
     SESSION_IF_SILENT, /* for the lease */
     SESSION_IF_UNUSED, /* for the idle timeout */
@@ -165,6 +168,9 @@ uint32_t session_watches_max(const struct connection *connection);
 
 /* The call, if it is no Ping, counts as use of its session until now. */
 void session_used(const struct call *call);
+
+/* Under server.mutex: how many live. */
+size_t session_count_live(struct farblk_server *server);
 
 /* Fence what was silent, and idle, for the lease; or unused for too long. */
 void session_tick(struct farblk_server *server);

@@ -347,7 +347,7 @@ ring_lied(struct shm_ring *ring, const char *how, uint64_t value)
                 "session ends",
                 session->serial, ring->index, how, (unsigned long long)value);
     session_fence(session, "broke the rules of shared memory", NULL,
-                  SESSION_NOW);
+                  SESSION_REVOKED);
     atomic_store(&ring->ending, true); /* whatever became of the session */
     atomic_store(&ring->hand->mail, true);
 }

@@ -192,6 +192,7 @@ many_at_once_are_all_asked_for(void **state)
 {
     enum { COUNT = 40 };
     struct fake_request *late[COUNT];
+    uint64_t numbers[COUNT];
     struct farblk *dev;
     struct farblk_queue *queue = client_queue();
     (void)state;
@@ -202,12 +203,14 @@ many_at_once_are_all_asked_for(void **state)
     ok(farblk_open(fake.uri, NULL, &dev));
     for (unsigned i = 0; i < COUNT; i++)
         client_submit(queue, dev, FARBLK_OP_WRITE, i, &iov, 1, TIMEOUT, i);
-    for (unsigned i = 0; i < COUNT; i++)
+    for (unsigned i = 0; i < COUNT; i++) {
         late[i] = fence_next(WIRE_WRITE);
+        numbers[i] = late[i]->ask.number;
+    }
     for (unsigned i = 0; i < COUNT; i++) {
         struct fake_request *cancel = fence_next(WIRE_CANCEL);
         unsigned which = 0;
-        while (late[which]->ask.number != cancel->ask.args.cancel.number)
+        while (numbers[which] != cancel->ask.args.cancel.number)
             which++;
         fence_tell(cancel, true);
         fence_answer(late[which], FARBLK_TIMED_OUT);

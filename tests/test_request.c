@@ -282,6 +282,35 @@ a_request_is_not_begun_after_its_time(void **state)
 }
 
 static void
+what_waits_when_its_handle_is_revoked_is_not_begun(void **state)
+{
+    struct bench *bench = *state;
+    struct farblk *revoked = handle_dup(bench->dev, false);
+    assert_non_null(revoked);
+    bench_send_to(bench, revoked, FARBLK_OP_WRITE, 0, 4, 0, 0, 1);
+    bench_send_to(bench, revoked, FARBLK_OP_WRITE, 3, 4, 0, 0, 2);
+    bench_send_to(bench, bench->dev, FARBLK_OP_WRITE, 6, 4, 0, 0, 3);
+    assert_int_equal(held_count, 1);
+    handle_revoke(revoked);
+    bench_end(0);
+    for (unsigned i = 0; i < 2; i++) { /* in either order */
+        struct farblk_completion completion = bench_collect(bench);
+        bool late = (uintptr_t)completion.user == 2;
+        assert_true(late || (uintptr_t)completion.user == 1);
+        assert_int_equal(completion.status, late ? FARBLK_DISCONNECTED : 0);
+        assert_int_equal(completion.effect, FARBLK_EFFECT_NONE);
+    }
+    /* Others do not notice, and reading is no change. */
+    assert_int_equal(held_count, 1);
+    bench_end(0);
+    assert_int_equal(bench_collect(bench).status, 0);
+    bench_send_to(bench, revoked, FARBLK_OP_READ, 0, 4, 0, 0, 4);
+    bench_end(0);
+    assert_int_equal(bench_collect(bench).status, 0);
+    ok(farblk_close(revoked));
+}
+
+static void
 a_watch_ends_by_a_resize_a_disconnect_or_its_time(void **state)
 {
     struct bench *bench = *state;
@@ -385,6 +414,7 @@ main(void)
         WITH_BENCH(a_failed_fua_write_makes_flushes_fail_as_well),
         WITH_BENCH(time_runs_out_at_the_gate_the_range_and_the_driver),
         WITH_BENCH(a_request_is_not_begun_after_its_time),
+        WITH_BENCH(what_waits_when_its_handle_is_revoked_is_not_begun),
         WITH_BENCH(a_watch_ends_by_a_resize_a_disconnect_or_its_time),
         WITH_BENCH(disconnect_waits_for_what_is_in_flight),
         WITH_BENCH(a_forked_child_gets_errors_and_no_hang),

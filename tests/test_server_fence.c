@@ -252,6 +252,95 @@ a_submission_that_was_cancelled_first_is_never_executed(void **state)
     fixture_end(&fixture);
 }
 
+/* ------------------------------------------------------------ the lease */
+
+/* A ping, so that the lease of this one is not over. */
+static void
+fence_keep(struct peer *who)
+{
+    struct codec_request ping = peer_request(who, WIRE_PING, 0);
+    struct codec_reply reply;
+    assert_int_equal(peer_ask(who, &ping, &reply), 0);
+}
+
+/* What hangs in the server keeps no session alive, and what waits behind it is
+ * not begun. */
+static void
+a_lease_passes_with_requests_under_way(void **state)
+{
+    struct farblk_server_options options = {.size = sizeof options,
+                                            .lease_ms = 3000,
+                                            .hello_timeout_ms = 60000,
+                                            .max_sessions = 2};
+    struct codec_request hello = {.method = WIRE_HELLO};
+    struct codec_reply reply;
+    (void)state;
+    fixture_start(&fixture, &options);
+    fence_begin(&peer);
+    peer_begin(&other, fixture.url);
+    uint64_t handle = peer_open(&peer, "disk");
+    fixture_plug(&fixture);
+    struct codec_request write = fence_write(&peer, handle, 7);
+    uint32_t id = peer_send(&peer, &write, sector, 512);
+    fixture_await(&fixture, now, now.requests == 1);
+    do {
+        fence_keep(&other);
+        struct farblk_server_stats now;
+        fixture_stats(&fixture, &now);
+        assert_int_equal(now.requests, 1);
+        if (now.sessions == 1)
+            break;
+    } while (true);
+    /* What is left of it takes nobody's place, and is no session any more. */
+    hello.args.hello.version = 1;
+    assert_int_equal(peer_ask(&other, &hello, &reply), 0);
+    assert_int_equal(peer_ask(&other, &hello, &reply), FARBLK_BUSY);
+    struct codec_request ping = peer_request(&peer, WIRE_PING, 0);
+    assert_int_equal(peer_ask(&peer, &ping, &reply), FARBLK_DISCONNECTED);
+    memcpy(ping.secret, peer.secret, WIRE_SECRET_SIZE);
+    ping.has_secret = ping.args.ping.take_over = true;
+    ping.number = peer.number++;
+    assert_int_equal(peer_ask(&peer, &ping, &reply), FARBLK_DISCONNECTED);
+    fixture_unplug(&fixture);
+    assert_int_equal(peer_wait(&peer, id, WIRE_WRITE, &reply, NULL, 0),
+                     FARBLK_DISCONNECTED);
+    assert_int_equal(reply.effect, FARBLK_EFFECT_NONE);
+    fixture_await(&fixture, now, now.requests == 0 && now.handles == 0);
+    assert_int_equal(fence_found(), 0);
+    peer_end(&peer);
+    peer_end(&other);
+    fixture_end(&fixture);
+}
+
+/* The client is there, and says so. */
+static void
+a_session_that_pings_outlasts_what_hangs(void **state)
+{
+    struct farblk_server_options options = {.size = sizeof options,
+                                            .lease_ms = 3000};
+    struct codec_reply reply;
+    (void)state;
+    fixture_start(&fixture, &options);
+    fence_begin(&peer);
+    peer_begin(&other, fixture.url);
+    uint64_t handle = peer_open(&peer, "disk");
+    peer_open(&other, "disk");
+    fixture_plug(&fixture);
+    struct codec_request write = fence_write(&peer, handle, 7);
+    uint32_t id = peer_send(&peer, &write, sector, 512);
+    struct farblk_server_stats now;
+    do { /* the lease of another one tells the time */
+        fence_keep(&peer);
+        fixture_stats(&fixture, &now);
+    } while (now.sessions == 2);
+    fixture_unplug(&fixture);
+    assert_int_equal(peer_wait(&peer, id, WIRE_WRITE, &reply, NULL, 0), 0);
+    assert_int_equal(fence_found(), 7);
+    peer_end(&peer);
+    peer_end(&other);
+    fixture_end(&fixture);
+}
+
 #define TEST(name)                                                             \
     cmocka_unit_test_setup_teardown(name, fixture_watch, fixture_clean)
 
@@ -265,6 +354,8 @@ main(void)
         TEST(only_the_session_itself_cancels_its_requests),
         TEST(a_flood_of_cancels_is_bounded),
         TEST(a_submission_that_was_cancelled_first_is_never_executed),
+        TEST(a_lease_passes_with_requests_under_way),
+        TEST(a_session_that_pings_outlasts_what_hangs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

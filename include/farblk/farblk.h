@@ -375,7 +375,10 @@ struct farblk_request {
     const struct iovec *iov; /**< stays valid, with its buffers, until the
                                   completion; never used after it */
     size_t iovcnt;
-    int32_t timeout_ms;      /**< 0: the handle's; negative: none */
+    int32_t timeout_ms;      /**< 0: the handle's; negative: none.  A change
+                                  of a remote device that times out may be
+                                  completed later, by as long again, at most
+                                  1 s, and then says what is known of it */
     uint32_t reserved;       /**< 0 */
     void *user;              /**< comes back in the completion */
 };
