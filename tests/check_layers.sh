@@ -65,7 +65,8 @@ only() # PATTERN-OF-TARGETS PATTERN-OF-FILES WHO
 only '^(protobuf-c/|.*\.pb-c\.h)' '^(proto/codec[a-z_]*\.[ch]|tests/)' \
     'proto/codec* and tests'
 only '^nng/' '^(proto|tests|bench)/' 'proto, tests and bench'
-only '^mbedtls/' '^(tar/|proto/(link_tls|stream_tls))' 'tar and the TLS of proto'
+only '^mbedtls/' '^(tar/|proto/(link_tls|stream_tls)|tests/)' \
+    'tar, the TLS of proto, and tests'
 only '^libnbd' '^(backends/nbd[a-z_]*\.[ch]|tests/|bench/)' \
     'the nbd driver, tests and bench'
 only '^liburing' '^(backends|tests)/' 'backends'

@@ -209,6 +209,8 @@ peer_exercise(struct peer *peer, uint64_t sector, uint64_t seed)
     peer_free(peer);
 }
 
+/* Calls with a time limit end by EINTR when the process was stopped and goes on,
+ * without a signal's being handled. */
 bool
 peer_send_all(int fd, const void *from, size_t length)
 {
@@ -217,6 +219,8 @@ peer_send_all(int fd, const void *from, size_t length)
     while (length > 0) {
         ssize_t n = send(fd, octets, length, MSG_NOSIGNAL);
 
+        if (n < 0 && errno == EINTR)
+            continue;
         if (n <= 0)
             return false;
         octets += n;
@@ -233,6 +237,8 @@ peer_receive_all(int fd, void *to, size_t length)
     while (length > 0) {
         ssize_t n = recv(fd, octets, length, 0);
 
+        if (n < 0 && errno == EINTR)
+            continue;
         if (n <= 0)
             return false;
         octets += n;
@@ -248,21 +254,31 @@ peer_is_closed(int fd)
     ssize_t n;
 
     /* What it still had to say does not matter. */
-    while ((n = recv(fd, octets, sizeof octets, 0)) > 0)
+    while ((n = recv(fd, octets, sizeof octets, 0)) > 0
+           || (n < 0 && errno == EINTR))
         ;
     return n == 0 || errno == ECONNRESET || errno == EPIPE;
+}
+
+static bool
+peer_greet(int fd)
+{
+    static const uint8_t greeting[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
+    static const uint8_t wanted[8] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};
+    uint8_t heard[8];
+
+    return peer_send_all(fd, greeting, sizeof greeting)
+           && peer_receive_all(fd, heard, sizeof heard)
+           && memcmp(heard, wanted, sizeof heard) == 0;
 }
 
 int
 peer_connect(const char *url, bool greet)
 {
-    static const uint8_t greeting[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
-    static const uint8_t wanted[8] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};
     struct timeval patience = {.tv_sec = SUPPORT_PATIENCE_MS / 1000};
     struct sockaddr_un local = {.sun_family = AF_UNIX};
     struct sockaddr_in inet = {.sin_family = AF_INET};
     bool ipc = strncmp(url, "ipc://", 6) == 0;
-    uint8_t heard[8];
     int fd = socket(ipc ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     assert_true(fd >= 0);
@@ -279,10 +295,7 @@ peer_connect(const char *url, bool greet)
     if (connect(fd, ipc ? (struct sockaddr *)&local : (struct sockaddr *)&inet,
                 ipc ? sizeof local : sizeof inet)
             != 0
-        || (greet
-            && (!peer_send_all(fd, greeting, sizeof greeting)
-                || !peer_receive_all(fd, heard, sizeof heard)
-                || memcmp(heard, wanted, sizeof heard) != 0))) {
+        || (greet && !peer_greet(fd))) {
         close(fd);
         return -1;
     }
@@ -318,10 +331,20 @@ peer_exchange_stream(struct peer *peer, const uint8_t *body, size_t length,
 }
 
 bool
+peer_init_fd(struct peer *peer, int fd, bool ipc)
+{
+    *peer =
+        (struct peer){.exchange = peer_exchange_stream, .ipc = ipc, .fd = fd};
+    if (fd < 0 || peer_greet(fd))
+        return fd >= 0;
+    close(fd);
+    peer->fd = -1;
+    return false;
+}
+
+bool
 peer_init_stream(struct peer *peer, const char *url)
 {
-    *peer = (struct peer){.exchange = peer_exchange_stream,
-                          .ipc = strncmp(url, "ipc://", 6) == 0,
-                          .fd = peer_connect(url, true)};
-    return peer->fd >= 0;
+    return peer_init_fd(peer, peer_connect(url, false),
+                        strncmp(url, "ipc://", 6) == 0);
 }

@@ -85,7 +85,11 @@ bool peer_send_all(int fd, const void *from, size_t length);
 bool peer_receive_all(int fd, void *to, size_t length);
 /* Whether the other side closes it (within the harness's patience). */
 bool peer_is_closed(int fd);
-/* A peer over such a stream; false when it can not connect. */
+/* A peer over a stream that is connected already (-1: is not), after greetings;
+ * ipc: its frames begin with a type octet.  False, and it is closed, when the
+ * greetings fail. */
+bool peer_init_fd(struct peer *peer, int fd, bool ipc);
+/* A peer over a stream of its own; false when it can not connect. */
 bool peer_init_stream(struct peer *peer, const char *url);
 
 #endif

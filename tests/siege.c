@@ -5,9 +5,12 @@
 #include "tests/siege.h"
 
 #include "core/block.h"
+#include "tests/certs.h"
+#include "tests/tls_pump.h"
 
 #include <dirent.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,6 +22,7 @@ static const struct transport {
 } transports[] = {
     {"ipc", "ipc://%s", "farblk+unix:///disk?socket=%s"},
     {"tcp", "tcp://127.0.0.1:0", "farblk://%s/disk"},
+    {"tls", "tls+tcp://127.0.0.1:0", "farblks://%s/disk?ca="},
 };
 
 size_t
@@ -66,7 +70,7 @@ pause_a_moment(void)
 static void
 begin(struct siege *siege, const struct transport *transport)
 {
-    const struct farblk_server_options options = {
+    struct farblk_server_options options = {
         .size = sizeof options,
         .max_connections = 2000,
         .max_sessions = 4000,
@@ -75,8 +79,16 @@ begin(struct siege *siege, const struct transport *transport)
         .hello_timeout_ms = SIEGE_HELLO_MS,
         .frame_timeout_ms = SIEGE_FRAME_MS,
     };
+    bool tls = strcmp(transport->name, "tls") == 0;
     char url[256];
     support_watch(transport->name);
+    if (tls) {
+        /* A handshake takes milliseconds of a processor, and hundreds are made. */
+        options.hello_timeout_ms = SIEGE_HELLO_TLS_MS;
+        options.frame_timeout_ms = SIEGE_HELLO_TLS_MS;
+        options.tls_cert = certs_path("server.pem");
+        options.tls_key = certs_path("server.key");
+    }
     siege->transport = transport->name;
     snprintf(url, sizeof url, transport->listen, support_path("siege"));
     ok(farblk_ramdisk_create("siege", SIEGE_SECTORS, PEER_SECTOR));
@@ -88,6 +100,9 @@ begin(struct siege *siege, const struct transport *transport)
              farblk_server_url(siege->server, 0));
     snprintf(siege->uri, sizeof siege->uri, transport->open,
              strstr(siege->url, "://") + 3);
+    if (tls)
+        strncat(siege->uri, certs_path("ca.pem"),
+                sizeof siege->uri - strlen(siege->uri) - 1);
     siege_expect_service(siege);
 }
 
@@ -120,8 +135,14 @@ siege_choose(int argc, char **argv)
     for (size_t i = 0; i < sizeof transports / sizeof transports[0]; i++)
         if (argc == 2 && strcmp(argv[1], transports[i].name) == 0)
             chosen = &transports[i];
+    /* Over TLS each of hundreds of peers has four descriptors here. */
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < 4096) {
+        files.rlim_cur = files.rlim_max < 4096 ? files.rlim_max : 4096;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
     if (chosen == NULL)
-        fprintf(stderr, "usage: %s ipc|tcp\n", argv[0]);
+        fprintf(stderr, "usage: %s ipc|tcp|tls\n", argv[0]);
     return chosen == NULL ? 2 : 0;
 }
 
@@ -151,10 +172,25 @@ siege_end(void **state)
     return 0;
 }
 
+int
+siege_dial(struct siege *siege)
+{
+    return strncmp(siege->url, "tls+", 4) == 0
+               ? tls_pump_dial(siege->url)
+               : peer_connect(siege->url, false);
+}
+
+bool
+siege_connect(struct siege *siege, struct peer *peer)
+{
+    return peer_init_fd(peer, siege_dial(siege),
+                        strncmp(siege->url, "ipc://", 6) == 0);
+}
+
 void
 siege_peer(struct siege *siege, struct peer *peer)
 {
-    assert_true(peer_init_stream(peer, siege->url));
+    assert_true(siege_connect(siege, peer));
     assert_int_equal(peer_hello(peer), 0);
     assert_int_equal(peer_open(peer, "disk"), 0);
 }

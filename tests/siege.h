@@ -16,6 +16,7 @@
 #define SIEGE_LEASE_MS 3000
 #define SIEGE_FRAME_MS 2000
 #define SIEGE_HELLO_MS 3000
+#define SIEGE_HELLO_TLS_MS 10000
 #define SIEGE_PAYLOAD 65536u
 
 struct siege {
@@ -40,6 +41,11 @@ struct farblk_server_stats siege_stats(struct siege *siege);
 /* The descriptors of this process. */
 size_t siege_descriptors(void);
 
+/* Connect, over what carries the octets there: a descriptor for plain octets, or
+ * -1. */
+int siege_dial(struct siege *siege);
+/* The same, and greet. */
+bool siege_connect(struct siege *siege, struct peer *peer);
 /* A peer that said Hello and opened "disk". */
 void siege_peer(struct siege *siege, struct peer *peer);
 /* Close it with a reset instead of an orderly end. */

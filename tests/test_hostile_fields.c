@@ -365,7 +365,7 @@ messages_out_of_their_turn_get_errors(void **state)
     Farblk__V1__PingRequest none = FARBLK__V1__PING_REQUEST__INIT;
     struct peer peer, again;
     /* Before any Hello: all of them. */
-    assert_true(peer_init_stream(&peer, siege->url));
+    assert_true(siege_connect(siege, &peer));
     for (uint32_t method = PEER_PING; method <= PEER_CANCEL; method++)
         assert_int_equal(peer_call(&peer, method, &none.base, NULL, 0),
                          FARBLK_DENIED);
