@@ -39,6 +39,14 @@ client_log(void *arg, enum farblk_log_level level, const char *line)
     pthread_mutex_unlock(&log_mutex);
 }
 
+static void
+client_forget_log(void)
+{
+    pthread_mutex_lock(&log_mutex);
+    log_lines[0] = '\0';
+    pthread_mutex_unlock(&log_mutex);
+}
+
 static bool
 client_logged(const char *text)
 {
@@ -51,7 +59,7 @@ client_logged(const char *text)
 static void
 client_start(void)
 {
-    log_lines[0] = '\0';
+    client_forget_log();
     farblk_set_log(FARBLK_LOG_INFO, client_log, NULL);
     fixture_start(&fixture, NULL);
 }
@@ -330,7 +338,7 @@ lie_ends_that_session_only_and_says_why(void **state)
     client_start();
     shm_peer_begin(&other, fixture.url);
     for (int lie = 0; lie < LIES; lie++) {
-        log_lines[0] = '\0';
+        client_forget_log();
         shm_peer_begin(&peer, fixture.url);
         client_expect_served(&peer);
         /* Begin anew at place 0 of the ring's second lap. */
