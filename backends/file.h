@@ -49,12 +49,19 @@ struct file_wish {
     enum file_engine engine;
 };
 
+struct file_lane { /* ios, linked by io.link, in the order of their arrival */
+    struct io *head, *tail;
+};
+
 struct file_pool {
     struct file *file;
     pthread_mutex_t mutex; /* all below */
     pthread_cond_t work;
-    struct io *head, *tail; /* linked by io.link */
-    unsigned threads, idle, queued;
+    struct file_lane writes; /* those of which one at a time is run */
+    struct file_lane others;
+    bool writing; /* one of the writes is run */
+    bool turn; /* the writes' */
+    unsigned threads, idle, queued; /* queued: of the others */
     bool stopping;
     pthread_t thread[FILE_THREADS];
 };

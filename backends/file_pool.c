@@ -3,7 +3,10 @@
  * The threads of one file device, on which system calls may block.
  *
  * They start when there is more to do than idle ones to do it, up to
- * FILE_THREADS, and end with the device.  Order is that of arrival.
+ * FILE_THREADS, and end with the device.  Order is that of arrival, in each of two
+ * lanes: a file system lets one write at a time into the page cache of a regular
+ * file, and threads that wait for that spin in the kernel.  So of such writes one
+ * is run, and the others wait here.
  */
 #include "backends/file.h"
 
@@ -51,6 +54,79 @@ file_pool_run(struct file *file, struct io *io, void **bounce)
               "a file can not do operation %d", (int)io->op);
 }
 
+static void
+lane_append(struct file_lane *lane, struct io *io)
+{
+    io->link = NULL;
+    if (lane->tail == NULL)
+        lane->head = io;
+    else
+        lane->tail->link = io;
+    lane->tail = io;
+}
+
+static struct io *
+lane_take(struct file_lane *lane)
+{
+    struct io *io = lane->head;
+    lane->head = io->link;
+    if (lane->head == NULL)
+        lane->tail = NULL;
+    return io;
+}
+
+static bool
+lane_remove(struct file_lane *lane, struct io *io)
+{
+    struct io *before = NULL;
+    for (struct io *at = lane->head; at != NULL; before = at, at = at->link) {
+        if (at != io)
+            continue;
+        if (before == NULL)
+            lane->head = io->link;
+        else
+            before->link = io->link;
+        if (lane->tail == io)
+            lane->tail = before;
+        return true;
+    }
+    return false;
+}
+
+/* Whether the io copies into the page cache of a regular file, and no more. */
+static bool
+file_pool_copies(const struct file *file, const struct io *io)
+{
+    return io->op == FARBLK_OP_WRITE && !file->direct && !file->block
+           && (io->flags & FARBLK_FUA) == 0;
+}
+
+/* With the mutex: what threads could do now. */
+static unsigned
+file_pool_ready(const struct file_pool *pool)
+{
+    return pool->queued + (!pool->writing && pool->writes.head != NULL);
+}
+
+/* With the mutex: the next one to run, or NULL. */
+static struct io *
+file_pool_take(struct file_pool *pool)
+{
+    bool writes = !pool->writing && pool->writes.head != NULL;
+    if (writes && pool->others.head != NULL) {
+        pool->turn = !pool->turn;
+        writes = pool->turn;
+    }
+    if (writes) {
+        pool->writing = true;
+        return lane_take(&pool->writes);
+    }
+    if (pool->others.head == NULL)
+        return NULL;
+    pool->queued--;
+    return lane_take(&pool->others);
+}
+
 static void *
 file_pool_thread_main(void *arg)
 {
@@ -58,23 +134,25 @@ file_pool_thread_main(void *arg)
     void *bounce = NULL;
     pthread_mutex_lock(&pool->mutex);
     for (;;) {
-        while (pool->head == NULL && !pool->stopping) {
+        struct io *io;
+        while ((io = file_pool_take(pool)) == NULL && !pool->stopping) {
             pool->idle++;
             pthread_cond_wait(&pool->work, &pool->mutex);
             pool->idle--;
         }
-        struct io *io = pool->head;
         if (io == NULL)
             break;
-        pool->head = io->link;
-        if (pool->head == NULL)
-            pool->tail = NULL;
-        pool->queued--;
+        bool writes = file_pool_copies(pool->file, io);
         pthread_mutex_unlock(&pool->mutex);
         burst_begin();
         file_pool_run(pool->file, io, &bounce);
         burst_end();
         pthread_mutex_lock(&pool->mutex);
+        if (writes)
+            pool->writing = false;
+        /* This thread takes one of them, others the rest. */
+        if (writes && pool->idle > 0 && file_pool_ready(pool) > 1)
+            pthread_cond_signal(&pool->work);
     }
     pthread_mutex_unlock(&pool->mutex);
     free(bounce);
@@ -103,22 +181,21 @@ file_pool_init(struct file_pool *pool, struct file *file)
 void
 file_pool_submit(struct file_pool *pool, struct io *io)
 {
+    const bool writes = file_pool_copies(pool->file, io);
     pthread_mutex_lock(&pool->mutex);
-    if (pool->queued >= pool->idle && pool->threads < FILE_THREADS
+    const bool now = !writes || !pool->writing; /* else it waits its turn */
+    if (now && file_pool_ready(pool) >= pool->idle
+        && pool->threads < FILE_THREADS
         && file_pool_thread(&pool->thread[pool->threads], file_pool_thread_main,
                             pool)
                == 0)
         pool->threads++;
     bool taken = pool->threads > 0;
     if (taken) {
-        io->link = NULL;
-        if (pool->tail == NULL)
-            pool->head = io;
-        else
-            pool->tail->link = io;
-        pool->tail = io;
-        pool->queued++;
-        pthread_cond_signal(&pool->work);
+        lane_append(writes ? &pool->writes : &pool->others, io);
+        pool->queued += !writes;
+        if (now)
+            pthread_cond_signal(&pool->work);
     }
     pthread_mutex_unlock(&pool->mutex);
     if (taken)
@@ -135,21 +212,11 @@ file_pool_submit(struct file_pool *pool, struct io *io)
 bool
 file_pool_cancel(struct file_pool *pool, struct io *io)
 {
-    bool found = false;
-    struct io *before = NULL;
     pthread_mutex_lock(&pool->mutex);
-    for (struct io *at = pool->head; at != NULL; before = at, at = at->link) {
-        if (at != io)
-            continue;
-        if (before == NULL)
-            pool->head = io->link;
-        else
-            before->link = io->link;
-        if (pool->tail == io)
-            pool->tail = before;
+    bool found = lane_remove(&pool->writes, io);
+    if (!found && lane_remove(&pool->others, io)) {
         pool->queued--;
         found = true;
-        break;
     }
     pthread_mutex_unlock(&pool->mutex);
     return found;

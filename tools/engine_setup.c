@@ -136,7 +136,10 @@ static void
 engine_open_all(struct engine *engine)
 {
     for (unsigned side = 0; side < 2; side++) {
-        bool remote = strcmp(engine->device[side].info.driver, "farblk") == 0;
+        /* By shared memory one is as fast, and all buffers are in its reach. */
+        bool remote =
+            strcmp(engine->device[side].info.driver, "farblk") == 0
+            && strcmp(engine->device[side].info.transport, "shm") != 0;
 
         engine->handle[side][0] = engine->device[side].dev;
         engine->handles[side] = 1;
