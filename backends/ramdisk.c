@@ -264,6 +264,13 @@ ramdisk_extents(struct ramdisk *disk, struct io *io)
 }
 
 static void
+ramdisk_foresee(void *state, uint64_t offset)
+{
+    struct ramdisk *disk = state;
+    ramtree_foresee(&disk->tree, offset);
+}
+
+static void
 ramdisk_submit(void *state, struct io *io)
 {
     struct ramdisk *disk = state;
@@ -320,4 +327,5 @@ const struct driver driver_ramdisk = {
     .join = ramdisk_join,
     .close = ramdisk_close,
     .submit = ramdisk_submit,
+    .foresee = ramdisk_foresee,
 };

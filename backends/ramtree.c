@@ -67,6 +67,40 @@ ramtree_block_size(const struct ramtree *tree)
     return ramtree_block_octets(tree);
 }
 
+#define FORESEEN_LINES 8u
+#define LINE 64u
+
+/* The block is mostly in nobody's cache, neither the line that counts its
+ * references nor its data, of which the rest follows by itself. */
+void
+ramtree_foresee(struct ramtree *tree, uint64_t offset)
+{
+    uint64_t index = offset >> tree->block_shift, base;
+    if (offset >= ramtree_size(tree))
+        return;
+    struct ramtree_stripe *stripe = ramtree_try_enter(tree);
+    if (stripe == NULL)
+        return;
+    struct ramtree_leaf *leaf =
+        offset < ramtree_size(tree) ? ramtree_find(tree, index, &base) : NULL;
+    if (leaf != NULL && base <= index
+        && pthread_mutex_trylock(&leaf->mutex) == 0) {
+        struct block *block = leaf->slot[index - base];
+        if (ramtree_slot_is_real(block)) {
+            const uint32_t octets = ramtree_block_octets(tree);
+            const uint8_t *data = ramtree_slot_data(tree, block, index);
+            uint32_t at = (uint32_t)(offset & (octets - 1));
+            __builtin_prefetch(block, 1);
+            for (unsigned i = 0; i < FORESEEN_LINES && at < octets; i++) {
+                __builtin_prefetch(data + at);
+                at += LINE;
+            }
+        }
+        pthread_mutex_unlock(&leaf->mutex);
+    }
+    ramtree_leave(stripe);
+}
+
 size_t
 ramtree_get(struct ramtree *tree, uint64_t offset, uint64_t length,
             struct ramtree_piece *piece, size_t max)

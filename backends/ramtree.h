@@ -80,6 +80,10 @@ uint64_t ramtree_size(const struct ramtree *tree);
 uint32_t ramtree_sector_size(const struct ramtree *tree);
 uint32_t ramtree_block_size(const struct ramtree *tree);
 
+/* What is at `offset`, which may be past the end, will be read in a moment: ask
+ * for the first lines of its memory.  Never waits. */
+void ramtree_foresee(struct ramtree *tree, uint64_t offset);
+
 /*
  * In what follows, [offset, offset + length) is whole sectors and within the
  * size; what breaks that is the caller's bug.

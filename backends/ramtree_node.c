@@ -86,8 +86,9 @@ node_free_all(struct ramtree_node *node)
     node_free(node);
 }
 
-struct ramtree_stripe *
-ramtree_enter(struct ramtree *tree)
+/* The one that this thread takes. */
+static struct ramtree_stripe *
+ramtree_stripe_mine(struct ramtree *tree)
 {
     static atomic_uint threads;
     static _Thread_local unsigned mine
@@ -97,9 +98,22 @@ ramtree_enter(struct ramtree *tree)
         mine = 1
                + atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed)
                      % RAMTREE_STRIPES;
-    struct ramtree_stripe *stripe = &tree->stripe[mine - 1];
+    return &tree->stripe[mine - 1];
+}
+
+struct ramtree_stripe *
+ramtree_enter(struct ramtree *tree)
+{
+    struct ramtree_stripe *stripe = ramtree_stripe_mine(tree);
     pthread_rwlock_rdlock(&stripe->lock);
     return stripe;
+}
+
+struct ramtree_stripe *
+ramtree_try_enter(struct ramtree *tree)
+{
+    struct ramtree_stripe *stripe = ramtree_stripe_mine(tree);
+    return pthread_rwlock_tryrdlock(&stripe->lock) == 0 ? stripe : NULL;
 }
 
 void

@@ -41,6 +41,8 @@ ramtree_slot_is_real(const struct block *slot)
 /* Between these two, nodes that were found stay.  Short, and not nested.
  * The result is for ramtree_leave(). */
 struct ramtree_stripe *ramtree_enter(struct ramtree *tree);
+/* The same; NULL: not without waiting. */
+struct ramtree_stripe *ramtree_try_enter(struct ramtree *tree);
 void ramtree_leave(struct ramtree_stripe *stripe);
 
 /* Nobody else is between the two above. */

@@ -234,6 +234,12 @@ struct driver {
      */
     void (*submit)(void *state, struct io *io);
     /*
+     * Optional.  A read from `offset` on, which may be past the end, seems to
+     * come in a moment: have its memory fetched meanwhile.  At any time; never
+     * waits for anything.
+     */
+    void (*foresee)(void *state, uint64_t offset);
+    /*
      * Optional.  The io's time is over: complete it soon with TIMED_OUT and
      * the truth about its effect, as soon as its buffers can no longer be
      * touched.  It may be completing at this very moment; core guarantees that

@@ -10,6 +10,7 @@
  */
 #include "core/request_parts.h"
 
+#include "core/checked.h"
 #include "core/log.h"
 
 #include <stddef.h>
@@ -37,6 +38,16 @@ bool
 request_looks_once(const struct farblk *handle)
 {
     return (handle->device->driver->flags & DRIVER_LOOKS_ONCE) != 0;
+}
+
+void
+request_foresee(const struct farblk *handle, uint64_t sector)
+{
+    const struct device *device = handle->device;
+    uint64_t offset;
+    if (device->driver->foresee != NULL
+        && checked_mul(sector, device->shape.sector_size, &offset))
+        device->driver->foresee(device->state, offset);
 }
 
 static struct request *

@@ -71,6 +71,9 @@ void request_cancel(const struct request *request);
  * device.c's. */
 void request_watched(struct request *request);
 
+/* A read from `sector` on, whatever that is, seems to come in a moment. */
+void request_foresee(const struct farblk *handle, uint64_t sector);
+
 /* Whether reads of this handle can be lent (struct request.loan). */
 bool request_lends(const struct farblk *handle);
 /* Whether its driver copies what is not in aligned memory. */

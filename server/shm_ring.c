@@ -352,6 +352,20 @@ ring_lied(struct shm_ring *ring, const char *how, uint64_t value)
     atomic_store(&ring->hand->mail, true);
 }
 
+/* Another read waits behind the one that is about to begin: its memory may come
+ * meanwhile.  Of what the submission says nothing is relied on. */
+static void
+ring_foresee(const struct shm_ring *ring)
+{
+    struct ring_submission next;
+    if (ring_look(ring->submissions, ring->taken + 1) != RING_ENTRY)
+        return;
+    ring_take(ring->submissions, ring->taken + 1, &next);
+    if (next.method == WIRE_READ && ring->opened != NULL
+        && ring->opened->number == next.handle)
+        request_foresee(ring->opened->dev, next.sector);
+}
+
 /* Take some submissions; how many. */
 unsigned
 ring_serve(struct shm_ring *ring)
@@ -369,6 +383,7 @@ ring_serve(struct shm_ring *ring)
             break;
         }
         ring_take(ring->submissions, ring->taken, &submission);
+        ring_foresee(ring);
         if (!ring_begin(ring, &submission)) {
             ring_lied(ring, "a tag that is in use or none", submission.tag);
             break;

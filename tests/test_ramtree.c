@@ -65,6 +65,33 @@ reading_maps_nothing_and_costs_nothing(void **state)
 }
 
 static void
+foreseeing_changes_nothing_wherever_it_looks(void **state)
+{
+    (void)state;
+    struct ramtree tree;
+    struct rng rng = {7};
+    static uint8_t data[65536], back[65536];
+    const uint64_t at = TIB - sizeof data;
+
+    assert_true(ramtree_init(&tree, TIB, 512));
+    ramtree_foresee(&tree, 0); /* there is nothing at all */
+    pattern_fill(data, sizeof data, 1);
+    tree_write(&tree, at, data, sizeof data);
+    uint64_t before = block_in_use();
+    const uint64_t edges[] = {0,   511,     at - 1,    at,        TIB - 1,
+                              TIB, TIB + 1, INT64_MAX, UINT64_MAX};
+    for (size_t i = 0; i < sizeof edges / sizeof edges[0]; i++)
+        ramtree_foresee(&tree, edges[i]);
+    for (unsigned i = 0; i < 10000; i++)
+        ramtree_foresee(&tree, at + rng_below(&rng, 2 * sizeof data));
+    assert_int_equal(block_in_use(), before);
+    assert_int_equal(tree_seek(&tree, 0, true), at);
+    tree_read(&tree, at, back, sizeof back);
+    assert_memory_equal(back, data, sizeof back);
+    ramtree_fini(&tree);
+}
+
+static void
 ten_sectors_of_a_tebibyte_cost_little(void **state)
 {
     (void)state;
@@ -493,6 +520,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_sector_is_mapped_alone),
         cmocka_unit_test(reading_maps_nothing_and_costs_nothing),
+        cmocka_unit_test(foreseeing_changes_nothing_wherever_it_looks),
         cmocka_unit_test(ten_sectors_of_a_tebibyte_cost_little),
         cmocka_unit_test(the_largest_device_works_at_both_ends),
         cmocka_unit_test(what_a_shrink_drops_stays_dropped),
