@@ -113,20 +113,21 @@ remote_rows="\
 4k random read, 8 in flight|randread|4k|8|1|req/s||
 4k random read, 32 in flight|randread|4k|32|1|req/s|>= 2.0|>= 2.0
 4k random read, 128 in flight|randread|4k|128|1|req/s|>= 2.5|>= 2.5
+64k random read, 1 in flight|randread|64k|1|1|us||
+64k random read, 16 in flight|randread|64k|16|1|req/s|>= 1.0|>= 1.0
+1M random read, 1 in flight|randread|1M|1|1|us||
+1M random read, 8 in flight|randread|1M|8|1|B/s|>= 1.0|>= 1.0
+4 clients, 4k random read, 8 in flight each|randread|4k|8|4|req/s||
+16 clients, 4k random read, 8 in flight each|randread|4k|8|16|req/s|>= 1.5|>= 1.5
+64k random write, 1 in flight|randwrite|64k|1|1|us||
+64k random write, 16 in flight|randwrite|64k|16|1|req/s||
+1M random write, 1 in flight|randwrite|1M|1|1|us||
+1M random write, 8 in flight|randwrite|1M|8|1|B/s|>= 1.0|>= 1.0
 4k random write, 1 in flight|randwrite|4k|1|1|us||
 4k random write, 8 in flight|randwrite|4k|8|1|req/s||
 4k random write, 32 in flight|randwrite|4k|32|1|req/s|>= 1.5|>= 1.5
 4k random write, 128 in flight|randwrite|4k|128|1|req/s||
-64k random read, 1 in flight|randread|64k|1|1|us||
-64k random read, 16 in flight|randread|64k|16|1|req/s|>= 1.0|>= 1.0
-64k random write, 1 in flight|randwrite|64k|1|1|us||
-64k random write, 16 in flight|randwrite|64k|16|1|req/s||
-1M random read, 1 in flight|randread|1M|1|1|us||
-1M random read, 8 in flight|randread|1M|8|1|B/s|>= 1.0|>= 1.0
-1M random write, 1 in flight|randwrite|1M|1|1|us||
-1M random write, 8 in flight|randwrite|1M|8|1|B/s|>= 1.0|>= 1.0
-4 clients, 4k random read, 8 in flight each|randread|4k|8|4|req/s||
-16 clients, 4k random read, 8 in flight each|randread|4k|8|16|req/s|>= 1.5|>= 1.5"
+64k random read after these, 16 in flight|randread|64k|16|1|req/s||"
 
 # The same memory by shared memory, and by unix sockets.
 shared()
