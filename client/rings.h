@@ -62,6 +62,7 @@ struct client_ring {
     atomic_bool alive;
     /* The smallest number that may be unanswered in it; UINT64_MAX: none. */
     atomic_uint_fast64_t oldest;
+    atomic_uint_fast64_t told; /* the generation that came last */
 
     pthread_mutex_t mutex; /* the rest */
     bool dead; /* nothing below is used any more */

@@ -453,10 +453,13 @@ rings_reap(void *state)
         some = true;
         if (flaw == NULL && last.generation != 0
             && last.generation
-                   != atomic_load_explicit(&client->generation,
-                                           memory_order_relaxed)
-            && !replies_reshape(client, last.size_sectors, last.generation))
-            flaw = "a device that is too large";
+                   != atomic_load_explicit(&ring->told, memory_order_relaxed)) {
+            if (replies_reshape(client, last.size_sectors, last.generation))
+                atomic_store_explicit(&ring->told, last.generation,
+                                      memory_order_relaxed);
+            else
+                flaw = "a device that is too large";
+        }
         for (unsigned i = 0; i < ended; i++) {
             if (ends[i].status == 0)
                 io_done(ends[i].io, ends[i].value);
