@@ -228,27 +228,28 @@ stop_all()
 copy_farblk() { "$build/farblk" copy --create --no-flush "$1" "file:$2"; }
 copy_nbd() { nbdcopy "$1" "$2"; }
 
-# Copy an image from servers to a new file, by turns.
+# Copy an image from servers to a new file, by turns.  The first copy of each is
+# compared with the image, and does not count: it meets memory that nobody has
+# touched yet, and on a virtual machine that has to come from the host.
 copies() # SECTION WORK TARGET IMAGE FARBLK-URI NBD-URI
 {
     local round i system uri began ended out=$work/copied
     say "$1: $2"
-    for ((round = 0; round < rounds; round++)); do
+    for ((round = -1; round < rounds; round++)); do
         for i in 0 1; do
             system=farblk
             uri=$5
-            [ $(((round + i) % 2)) -eq 0 ] || system=nbd uri=$6
+            [ $(((round + 2 + i) % 2)) -eq 0 ] || system=nbd uri=$6
             rm -f "$out"
             began=$EPOCHREALTIME
             "copy_$system" "$uri" "$out" >"$work/copy.out" 2>&1
             ended=$EPOCHREALTIME
-            # The first of each must be equal.
-            if [ $round -eq 0 ] && ! cmp "$4" "$out" >&2; then
-                ended=failed
+            if [ $round -lt 0 ]; then
+                cmp "$4" "$out" >&2 || die "a copy by $system differs"
+                continue
             fi
             sample "$1" "$2" s "$3" "${system/nbd/nbdcopy}" $round "$(awk \
-                -v a="$began" -v b="$ended" \
-                'BEGIN { if (b != "failed") printf "%.6f", b - a }')"
+                -v a="$began" -v b="$ended" 'BEGIN { printf "%.6f", b - a }')"
         done
     done
     rm -f "$out"
