@@ -78,8 +78,8 @@ try_again()
     local count unsteady
     count=$(sed -n 's/.* tests passed, \([0-9]*\) tests* failed.*/\1/p' "$log")
     [ "${count:-99}" -le 2 ] || return 0
-    unsteady=$(sed -nE 's/^[[:space:]]*[0-9]+ - ([^ ]+) \((Failed|Timeout|.*xception.*|.*bort.*)\).*/\1/p' \
-        "$log" | tr '\n' ' ')
+    unsteady=$(sed -nE '/\(Skipped\)/d
+        s/^[[:space:]]*[0-9]+ - ([^ ]+) \(.*\).*/\1/p' "$log" | tr '\n' ' ')
     echo "== once more, alone: $unsteady=="
     if "${around[@]}" ctest --test-dir "$build" --rerun-failed \
         --output-on-failure --no-tests=error 2>&1 | tee -a "$log.again"; then
