@@ -54,6 +54,8 @@ file_pool_run(struct file *file, struct io *io, void **bounce)
               "a file can not do operation %d", (int)io->op);
 }
 
+static void *file_pool_thread_main(void *arg);
+
 static void
 lane_append(struct file_lane *lane, struct io *io)
 {
@@ -127,6 +129,18 @@ file_pool_take(struct file_pool *pool)
     return lane_take(&pool->others);
 }
 
+/* With the mutex: there is something that no thread has been called for. */
+static void
+file_pool_call(struct file_pool *pool)
+{
+    if (file_pool_ready(pool) > pool->idle && pool->threads < FILE_THREADS
+        && file_pool_thread(&pool->thread[pool->threads], file_pool_thread_main,
+                            pool)
+               == 0)
+        pool->threads++;
+    pthread_cond_signal(&pool->work);
+}
+
 static void *
 file_pool_thread_main(void *arg)
 {
@@ -150,9 +164,10 @@ file_pool_thread_main(void *arg)
         pthread_mutex_lock(&pool->mutex);
         if (writes)
             pool->writing = false;
-        /* This thread takes one of them, others the rest. */
-        if (writes && pool->idle > 0 && file_pool_ready(pool) > 1)
-            pthread_cond_signal(&pool->work);
+        /* This thread takes one, which may last: of the others, or the next
+         * write, which nobody was called for. */
+        if (writes && file_pool_ready(pool) > 1)
+            file_pool_call(pool);
     }
     pthread_mutex_unlock(&pool->mutex);
     free(bounce);
@@ -183,19 +198,14 @@ file_pool_submit(struct file_pool *pool, struct io *io)
 {
     const bool writes = file_pool_copies(pool->file, io);
     pthread_mutex_lock(&pool->mutex);
-    const bool now = !writes || !pool->writing; /* else it waits its turn */
-    if (now && file_pool_ready(pool) >= pool->idle
-        && pool->threads < FILE_THREADS
-        && file_pool_thread(&pool->thread[pool->threads], file_pool_thread_main,
-                            pool)
-               == 0)
-        pool->threads++;
+    lane_append(writes ? &pool->writes : &pool->others, io);
+    pool->queued += !writes;
+    if (!writes || !pool->writing) /* else it waits its turn */
+        file_pool_call(pool);
     bool taken = pool->threads > 0;
-    if (taken) {
-        lane_append(writes ? &pool->writes : &pool->others, io);
-        pool->queued += !writes;
-        if (now)
-            pthread_cond_signal(&pool->work);
+    if (!taken) {
+        lane_remove(writes ? &pool->writes : &pool->others, io);
+        pool->queued -= !writes;
     }
     pthread_mutex_unlock(&pool->mutex);
     if (taken)

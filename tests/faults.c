@@ -64,45 +64,58 @@ faults_clear(void)
 
 static pthread_mutex_t hold_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t hold_changed = PTHREAD_COND_INITIALIZER;
-static bool held;
-static unsigned held_count;
+static struct {
+    bool held;
+    unsigned count, most;
+} holds[FAULT_CALLS];
 
 static void
-hold(void)
+hold(enum fault_call call)
 {
     pthread_mutex_lock(&hold_mutex);
-    held_count++;
+    if (++holds[call].count > holds[call].most)
+        holds[call].most = holds[call].count;
     pthread_cond_broadcast(&hold_changed);
-    while (held)
+    while (holds[call].held)
         pthread_cond_wait(&hold_changed, &hold_mutex);
-    held_count--;
+    holds[call].count--;
     pthread_mutex_unlock(&hold_mutex);
 }
 
 void
-faults_hold_syncs(void)
+faults_hold(enum fault_call call)
 {
     pthread_mutex_lock(&hold_mutex);
-    held = true;
+    holds[call].held = true;
+    holds[call].most = 0;
     pthread_mutex_unlock(&hold_mutex);
 }
 
 void
-faults_release_syncs(void)
+faults_release(enum fault_call call)
 {
     pthread_mutex_lock(&hold_mutex);
-    held = false;
+    holds[call].held = false;
     pthread_cond_broadcast(&hold_changed);
     pthread_mutex_unlock(&hold_mutex);
 }
 
 void
-faults_await_syncs(unsigned count)
+faults_await(enum fault_call call, unsigned count)
 {
     pthread_mutex_lock(&hold_mutex);
-    while (held_count < count)
+    while (holds[call].count < count)
         pthread_cond_wait(&hold_changed, &hold_mutex);
     pthread_mutex_unlock(&hold_mutex);
+}
+
+unsigned
+faults_most_held(enum fault_call call)
+{
+    pthread_mutex_lock(&hold_mutex);
+    unsigned most = holds[call].most;
+    pthread_mutex_unlock(&hold_mutex);
+    return most;
 }
 
 static ssize_t
@@ -115,6 +128,8 @@ move(enum fault_call call, long number, int fd, const struct iovec *iov,
         errno = EAGAIN; /* so that the engine gets it */
         return -1;
     }
+    if (call == FAULT_WRITE)
+        hold(call);
     if (faults_hit(call, &most))
         return -1;
     if (most == 0)
@@ -152,7 +167,7 @@ int
 fsync(int fd)
 {
     int most;
-    hold();
+    hold(FAULT_SYNC);
     return faults_hit(FAULT_SYNC, &most) ? -1 : (int)syscall(SYS_fsync, fd);
 }
 
@@ -160,7 +175,7 @@ int
 fdatasync(int fd)
 {
     int most;
-    hold();
+    hold(FAULT_SYNC);
     return faults_hit(FAULT_SYNC, &most) ? -1 : (int)syscall(SYS_fdatasync, fd);
 }
 

@@ -33,10 +33,12 @@ void faults_set(enum fault_call call, int after, int times, int errnum,
 /* All calls are good again. */
 void faults_clear(void);
 
-/* From now on fsync and fdatasync wait until they are let go. */
-void faults_hold_syncs(void);
-void faults_release_syncs(void);
+/* From now on such calls wait until they are let go: FAULT_SYNC, FAULT_WRITE. */
+void faults_hold(enum fault_call call);
+void faults_release(enum fault_call call);
 /* Wait until so many of them wait. */
-void faults_await_syncs(unsigned count);
+void faults_await(enum fault_call call, unsigned count);
+/* The most that have waited at once since faults_hold(). */
+unsigned faults_most_held(enum fault_call call);
 
 #endif
