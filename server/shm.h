@@ -75,6 +75,7 @@ struct shm {
     struct shm_side *sides;
     bool door_runs, stopping;
     pthread_t door;
+    struct door *doorkeeper; /* the thread's own */
     int door_epoll, door_wake;
     struct shm_hand *hands[SHM_HANDS];
     unsigned hand_count; /* started */

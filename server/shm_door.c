@@ -223,12 +223,9 @@ door_accept_all(struct door *door)
 static void *
 door_run(void *arg)
 {
-    struct shm *shm = arg;
-    struct door *door = calloc(1, sizeof *door);
+    struct door *door = arg;
+    struct shm *shm = door->shm;
     struct epoll_event events[16];
-    if (door == NULL)
-        return NULL;
-    door->shm = shm;
     for (;;) {
         eventfd_t value;
         pthread_mutex_lock(&shm->mutex);
@@ -248,8 +245,20 @@ door_run(void *arg)
     }
     while (door->count > 0)
         close(door->guests[--door->count].fd);
-    free(door);
     return NULL;
+}
+
+/* No thread runs. */
+static void
+door_free(struct shm *shm)
+{
+    if (shm->door_epoll >= 0)
+        close(shm->door_epoll);
+    if (shm->door_wake >= 0)
+        close(shm->door_wake);
+    shm->door_epoll = shm->door_wake = -1;
+    free(shm->doorkeeper);
+    shm->doorkeeper = NULL;
 }
 
 bool
@@ -257,16 +266,21 @@ door_start(struct shm *shm)
 {
     struct epoll_event event = {.events = EPOLLIN};
     sigset_t all, before;
+    shm->doorkeeper = calloc(1, sizeof *shm->doorkeeper);
+    if (shm->doorkeeper != NULL)
+        shm->doorkeeper->shm = shm;
     shm->door_epoll = epoll_create1(EPOLL_CLOEXEC);
     shm->door_wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     shm->door_runs =
-        shm->door_epoll >= 0 && shm->door_wake >= 0
+        shm->doorkeeper != NULL && shm->door_epoll >= 0 && shm->door_wake >= 0
         && epoll_ctl(shm->door_epoll, EPOLL_CTL_ADD, shm->door_wake, &event)
                == 0
-        && pthread_create(&shm->door, NULL, door_run, shm) == 0;
+        && pthread_create(&shm->door, NULL, door_run, shm->doorkeeper) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!shm->door_runs)
+        door_free(shm);
     return shm->door_runs;
 }
 
@@ -294,9 +308,5 @@ door_stop(struct shm *shm)
         free(side);
         side = next;
     }
-    if (shm->door_epoll >= 0)
-        close(shm->door_epoll);
-    if (shm->door_wake >= 0)
-        close(shm->door_wake);
-    shm->door_epoll = shm->door_wake = -1;
+    door_free(shm);
 }
