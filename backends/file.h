@@ -131,7 +131,8 @@ int file_measure(struct file *file, struct error *error);
 
 /* Set up the io's progress. */
 void file_op_begin(struct io *io);
-/* Whether the io's time is over. */
+/* Whether the io must not be begun, nor gone on with: its time is over, or its
+ * handle was revoked. */
 bool file_expired(const struct io *io);
 /* Complete it as timed out; a flush gives its sync up first. */
 void file_fail_expired(struct file *file, struct io *io);

@@ -76,9 +76,15 @@ file_fail_expired(struct file *file, struct io *io)
         && (file_op(io)->offset != io->offset || file_op(io)->cancelled);
     if (io->op == FARBLK_OP_FLUSH)
         file_sync_give_up(file, io);
-    io_failed(io, FARBLK_TIMED_OUT,
-              begun ? FARBLK_EFFECT_UNKNOWN : FARBLK_EFFECT_NONE,
-              begun ? "not done in time" : "not begun in time");
+    const enum farblk_effect effect =
+        begun ? FARBLK_EFFECT_UNKNOWN : FARBLK_EFFECT_NONE;
+    if (io_revoked(io))
+        io_failed(io, FARBLK_DISCONNECTED, effect,
+                  "not %s before its handle was revoked",
+                  begun ? "done" : "begun");
+    else
+        io_failed(io, FARBLK_TIMED_OUT, effect, "not %s in time",
+                  begun ? "done" : "begun");
 }
 
 int

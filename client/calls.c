@@ -16,10 +16,6 @@
 
 #include "core/checked.h"
 
-static const char calls_text_late[] =
-    "the server did not answer within the request's time";
-static const char calls_text_fenced[] =
-    "the server did not begin it within the request's time, and will not";
 static const char calls_text_unsent[] =
     "the request's time was over before it could be sent";
 
@@ -128,7 +124,7 @@ calls_settle(struct call *call, struct batch *batch)
             call->io = NULL;
             calls_end(batch, io, FARBLK_TIMED_OUT,
                       never ? FARBLK_EFFECT_NONE : calls_guess(io),
-                      never ? calls_text_fenced : calls_text_late, 0);
+                      never ? cancel_text_fenced : cancel_text_late, 0);
         }
         return;
     }

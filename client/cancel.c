@@ -39,6 +39,11 @@ struct cancel {
     bool told; /* the io has ended, and nobody knows */
 };
 
+const char cancel_text_late[] =
+    "the server did not answer within the request's time";
+const char cancel_text_fenced[] =
+    "the server did not begin it within the request's time, and will not";
+
 struct cancel_bounds cancel_bounds = {CLIENT_GRACE_MIN, CLIENT_GRACE_MAX};
 
 /* The moment: as long again as the request had. */

@@ -379,6 +379,9 @@ void calls_run(struct client *client, struct batch *batch);
 
 /* cancel.c; all under the mutex. */
 
+/* What a caller is told whose time was over. */
+extern const char cancel_text_late[], cancel_text_fenced[];
+
 /* How long such a moment may be, milliseconds; tests have their own. */
 extern struct cancel_bounds {
     int64_t least, most;

@@ -432,7 +432,7 @@ rings_way(void *state, struct driver_way *way)
     } else {
         snprintf(way->transport, sizeof way->transport, "%s",
                  link_peer(client->link)->transport);
-        memcpy(way->text, client->way, sizeof client->way);
+        snprintf(way->text, sizeof way->text, "%s", client->way);
     }
     pthread_mutex_unlock(&client->mutex);
 }

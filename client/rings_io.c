@@ -16,11 +16,6 @@
 /* So often the lowest unanswered number is looked for. */
 #define RINGS_LOWEST 128u
 
-static const char rings_text_late[] =
-    "the server did not answer within the request's time";
-static const char rings_text_fenced[] =
-    "the server did not begin it within the request's time, and will not";
-
 /* How an io ends. */
 struct rings_end {
     struct io *io;
@@ -261,7 +256,7 @@ rings_cancel(struct client *client, struct io *io)
         io_failed(io, FARBLK_TIMED_OUT,
                   calls_changes(io->op) ? FARBLK_EFFECT_UNKNOWN
                                         : FARBLK_EFFECT_NONE,
-                  "%s", rings_text_late);
+                  "%s", cancel_text_late);
         return;
     }
     /* It may end now by its reply, and at the latest by rings_give_up(). */
@@ -288,8 +283,8 @@ rings_give_up(struct client_ring *ring, uint32_t index, uint64_t number,
     pthread_mutex_unlock(&ring->mutex);
     if (io != NULL)
         io_failed(io, FARBLK_TIMED_OUT, effect, "%s",
-                  effect == FARBLK_EFFECT_NONE ? rings_text_fenced
-                                               : rings_text_late);
+                  effect == FARBLK_EFFECT_NONE ? cancel_text_fenced
+                                               : cancel_text_late);
 }
 
 /* ------------------------------------------------------------ completions */

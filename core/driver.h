@@ -7,7 +7,8 @@
  * limits, ordered it against resizes and, unless the driver says that sectors
  * are atomic by themselves, locked its range.  A driver completes each io
  * exactly once, with io_done() or io_failed(), inside submit or later, from
- * any thread, without holding a lock of its own, and touches neither the io nor its buffers after that.
+ * any thread, without holding a lock of its own, and touches neither the io nor
+ * its buffers after that.
  *
  * All positions and lengths here are in octets; struct farblk_extent alone is
  * the public one, in sectors.
@@ -157,9 +158,9 @@ struct driver_waiting {
 /*
  * For a driver that has rings: places where the completions of one queue at one
  * device lie until the queue's thread takes them.  All but offered() and give()
- * are called by that thread alone, if it says nothing else; an io's `ring` says where its completion
- * will be looked for, and the driver sees to it that one that does not take the
- * ring is completed by another thread.
+ * are called by that thread alone, if it says nothing else; an io's `ring` says
+ * where its completion will be looked for, and the driver sees to it that one that
+ * does not take the ring is completed by another thread.
  */
 struct driver_rings {
     bool (*offered)(void *state); /* cheap: whether take() may give one */

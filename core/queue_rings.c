@@ -8,8 +8,8 @@
  *
  * A queue keeps its rings, also while it is idle, until the device is closed, the
  * driver has ended them, or the queue ends.  One that has ended is kept for the
- * requests that were given it: pieces of theirs may come yet.  The user's descriptor is an epoll of the doorbells and of the
- * queue's event.
+ * requests that were given it: pieces of theirs may come yet.  The user's
+ * descriptor is an epoll of the doorbells and of the queue's event.
  */
 #include "core/queue.h"
 

@@ -366,6 +366,13 @@ ring_foresee(const struct shm_ring *ring)
         request_foresee(ring->opened->dev, next.sector);
 }
 
+/* Whether it takes no longer than to move its data; a discard may. */
+static bool
+ring_moves(const struct ring_submission *submission)
+{
+    return submission->method == WIRE_READ || submission->method == WIRE_WRITE;
+}
+
 /* Take some submissions; how many. */
 unsigned
 ring_serve(struct shm_ring *ring)
@@ -383,6 +390,8 @@ ring_serve(struct shm_ring *ring)
             break;
         }
         ring_take(ring->submissions, ring->taken, &submission);
+        if (ring->unrung > 0 && !ring_moves(&submission))
+            ring_bell(ring);
         ring_foresee(ring);
         if (!ring_begin(ring, &submission)) {
             ring_lied(ring, "a tag that is in use or none", submission.tag);

@@ -128,51 +128,6 @@ short_transfers_are_continued(void **state)
     ok(farblk_close(dev));
 }
 
-/* They would only wait for each other in the kernel. */
-static void
-buffered_writes_go_one_at_a_time_and_all_else_passes_them(void **state)
-{
-    enum { WRITES = 4, PIECE = 64 << 10 };
-    (void)state;
-    struct farblk *dev = open_full(support_path("lane"), 4);
-    struct farblk_queue *queue;
-    struct farblk_completion done;
-    struct iovec iov = {buffer, PIECE};
-    struct farblk_request request = {.size = sizeof request,
-                                     .op = FARBLK_OP_WRITE,
-                                     .dev = dev,
-                                     .count = PIECE / 512,
-                                     .iov = &iov,
-                                     .iovcnt = 1,
-                                     .timeout_ms = -1};
-    static uint8_t back[PIECE];
-    pattern_fill(buffer, PIECE, 5);
-    ok(farblk_queue_create(WRITES, &queue));
-    faults_hold(FAULT_WRITE);
-    for (unsigned i = 0; i < WRITES; i++) {
-        request.sector = i * request.count;
-        ok(farblk_submit(queue, &request));
-    }
-    faults_await(FAULT_WRITE, 1);
-    ok(support_read(dev, WRITES * request.count, back, PIECE));
-    ok(farblk_flush(dev));
-    ok(farblk_discard(dev, WRITES * request.count, 8, 0));
-    faults_release(FAULT_WRITE);
-    for (unsigned i = 0; i < WRITES; i++) {
-        assert_int_equal(
-            farblk_collect(queue, &done, sizeof done, 1, SUPPORT_PATIENCE_MS),
-            1);
-        ok(done.status);
-    }
-    assert_int_equal(faults_most_held(FAULT_WRITE), 1);
-    for (unsigned i = 0; i < WRITES; i++) {
-        ok(support_read(dev, i * request.count, back, PIECE));
-        assert_int_equal(pattern_check(back, PIECE, 5), PIECE);
-    }
-    farblk_queue_destroy(queue);
-    ok(farblk_close(dev));
-}
-
 static void
 errors_tell_their_effect(void **state)
 {
@@ -551,7 +506,6 @@ main(void)
         TEST(interrupted_calls_are_made_again),
         TEST(calls_that_never_succeed_are_an_error),
         TEST(short_transfers_are_continued),
-        TEST(buffered_writes_go_one_at_a_time_and_all_else_passes_them),
         TEST(errors_tell_their_effect),
         TEST(failed_flush_stays_failed),
         TEST(of_flushes_at_once_none_says_fine_when_one_fails),
