@@ -70,19 +70,22 @@ listed() # LOG NAME
 
 # Of run_one(): what failed beside all the others is run once more, by itself.
 # One or two that pass then have not failed, and are named loudly: a test that
-# depends on what else runs is a fault too, but not of what is tested.  Its
-# first output stays in the log.
+# depends on what else runs is a fault too, but not of what is tested.  What a
+# sanitizer has seen once is there, and is not tried again.  The first output stays
+# in the log.
 try_again()
 {
     verdict=FAILED
     local count unsteady
     count=$(sed -n 's/.* tests passed, \([0-9]*\) tests* failed.*/\1/p' "$log")
     [ "${count:-99}" -le 2 ] || return 0
+    ! grep -qE '(Address|Leak|Thread|UndefinedBehavior)Sanitizer|runtime error:' \
+        "$log" || return 0
     unsteady=$(sed -nE '/\(Skipped\)/d
         s/^[[:space:]]*[0-9]+ - ([^ ]+) \(.*\).*/\1/p' "$log" | tr '\n' ' ')
     echo "== once more, alone: $unsteady=="
     if "${around[@]}" ctest --test-dir "$build" --rerun-failed \
-        --output-on-failure --no-tests=error 2>&1 | tee -a "$log.again"; then
+        --output-on-failure --no-tests=error 2>&1 | tee "$log.again"; then
         verdict="passed, UNSTEADY: $unsteady"
     fi
 }

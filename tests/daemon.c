@@ -321,3 +321,12 @@ daemon_wait_log(const struct daemon *daemon, const char *text)
     }
     close(notify);
 }
+
+int
+daemon_clean(void **state)
+{
+    (void)state;
+    support_watch(NULL);
+    daemon_kill_all();
+    return 0;
+}

@@ -46,6 +46,8 @@ int daemon_wait(struct daemon *daemon);
 void daemon_kill(struct daemon *daemon);
 /* All that run still; for teardowns.  Returns how many. */
 int daemon_kill_all(void);
+/* A test's teardown: that, and nothing watches over the test any more. */
+int daemon_clean(void **state);
 
 /* What it logged up to now; free() it. */
 char *daemon_read_log(const struct daemon *daemon);

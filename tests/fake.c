@@ -327,6 +327,7 @@ fake_accepted(void *arg, struct link *link)
         link_put(fake->link);
     fake->link = link_get(link);
     fake->links++;
+    fake->came++;
     pthread_mutex_unlock(&fake->mutex);
     link_start(link, &fake_events, from);
 }

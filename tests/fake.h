@@ -49,7 +49,7 @@ struct fake {
     pthread_cond_t changed;
     struct fake_request *first, **end;
     struct link *link; /* the newest */
-    unsigned links; /* that have not closed */
+    unsigned links, came; /* that have not closed; ever */
     unsigned flying, most_flying; /* requests handed over, not answered */
     uint64_t octets, most_octets; /* of data in them */
     uint64_t last_number, lowest;

@@ -17,6 +17,7 @@
 #include "server/export.h"
 #include "server/server.h"
 #include "server/shm_ring.h"
+#include "tests/fuzz_draw.h"
 #include "tests/fuzz_frames.h"
 
 #include <stdio.h>
@@ -35,9 +36,6 @@ static struct farblk_server *server;
 static struct farblk *disk;
 static struct shm_hand hand;
 
-static const uint8_t *input;
-static size_t left;
-
 static void __attribute__((noreturn)) wrong(const char *what)
 {
     fprintf(stderr, "fuzz_shm: %s\n", what);
@@ -49,30 +47,6 @@ must(int status)
 {
     if (status != 0)
         wrong(farblk_last_text());
-}
-
-/* The next octets of the input; zeros when there are no more. */
-static uint64_t
-draw(unsigned octets)
-{
-    uint64_t value = 0;
-    while (octets-- > 0) {
-        value = value << 8 | (left > 0 ? *input++ : 0);
-        left -= left > 0;
-    }
-    return value;
-}
-
-/* A number of some kind: small, near a limit, or anything. */
-static uint64_t
-draw_number(void)
-{
-    uint64_t kind = draw(1);
-    if (kind < 200)
-        return kind;
-    return kind < 220   ? UINT64_MAX - draw(1)
-           : kind < 235 ? (UINT64_C(1) << kind % 64) - draw(1)
-                        : draw(8);
 }
 
 /* ------------------------------------------------------------ the server */

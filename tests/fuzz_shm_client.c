@@ -13,6 +13,7 @@
  */
 #include "client/rings.h"
 #include "core/timer.h"
+#include "tests/fuzz_draw.h"
 #include "tests/fuzz_frames.h"
 
 #include <stdio.h>
@@ -36,9 +37,6 @@ void __wrap_session_lost(struct client *client, int status, const char *format,
 void __wrap_device_reshape(struct device *device, uint64_t size,
                            uint64_t generation);
 
-static const uint8_t *input;
-static size_t left;
-
 static struct slot {
     struct io io;
     struct iovec iov;
@@ -58,28 +56,6 @@ static void __attribute__((noreturn)) wrong(const char *what)
 {
     fprintf(stderr, "fuzz_shm_client: %s\n", what);
     abort();
-}
-
-static uint64_t
-draw(unsigned octets)
-{
-    uint64_t value = 0;
-    while (octets-- > 0) {
-        value = value << 8 | (left > 0 ? *input++ : 0);
-        left -= left > 0;
-    }
-    return value;
-}
-
-static uint64_t
-draw_number(void)
-{
-    uint64_t kind = draw(1);
-    if (kind < 200)
-        return kind;
-    return kind < 220   ? UINT64_MAX - draw(1)
-           : kind < 235 ? (UINT64_C(1) << kind % 64) - draw(1)
-                        : draw(8);
 }
 
 /* ------------------------------------------------------------ what core hears */

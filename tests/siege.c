@@ -8,7 +8,6 @@
 #include "tests/certs.h"
 #include "tests/tls_pump.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -24,18 +23,6 @@ static const struct transport {
     {"tcp", "tcp://127.0.0.1:0", "farblk://%s/disk"},
     {"tls", "tls+tcp://127.0.0.1:0", "farblks://%s/disk?ca="},
 };
-
-size_t
-siege_descriptors(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    size_t count = 0;
-    assert_non_null(dir);
-    while (readdir(dir) != NULL)
-        count++;
-    closedir(dir);
-    return count;
-}
 
 struct farblk_server_stats
 siege_stats(struct siege *siege)
@@ -153,7 +140,7 @@ siege_begin(void **state)
     begin(&siege_now, chosen);
     end(&siege_now);
     blocks = block_in_use();
-    descriptors = siege_descriptors();
+    descriptors = support_descriptors();
     begin(&siege_now, chosen);
     *state = &siege_now;
     return 0;
@@ -166,7 +153,7 @@ siege_end(void **state)
     support_watch("what is left");
     assert_int_equal(block_in_use(), blocks);
     /* nng closes some of them a little later. */
-    while (siege_descriptors() > descriptors)
+    while (support_descriptors() > descriptors)
         pause_a_moment();
     support_watch(NULL);
     return 0;

@@ -39,7 +39,6 @@ void siege_expect_service(struct siege *siege);
 /* What farblk_server_stats() says. */
 struct farblk_server_stats siege_stats(struct siege *siege);
 /* The descriptors of this process. */
-size_t siege_descriptors(void);
 
 /* Connect, over what carries the octets there: a descriptor for plain octets, or
  * -1. */

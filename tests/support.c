@@ -4,6 +4,7 @@
  */
 #include "tests/support.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -156,6 +157,18 @@ support_make_file(const char *path, uint64_t size)
         fail_msg("cannot make %s of %llu octets: %s", path,
                  (unsigned long long)size, strerror(errno));
     close(fd);
+}
+
+size_t
+support_descriptors(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    size_t count = 0;
+    assert_non_null(dir);
+    while (readdir(dir) != NULL)
+        count++;
+    closedir(dir);
+    return count;
 }
 
 static const char *volatile watched;

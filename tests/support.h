@@ -56,6 +56,8 @@ const char *support_path(const char *prefix);
 const char *support_name(const char *prefix);
 /* Make a sparse file of that many octets; fails the test when it can not. */
 void support_make_file(const char *path, uint64_t size);
+/* How many descriptors this process has open. */
+size_t support_descriptors(void);
 
 /* End the process with a message when this is not called again, or called with
  * NULL, within a generous time.  `what` stays valid. */

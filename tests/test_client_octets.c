@@ -313,7 +313,7 @@ servers_may_close_or_reset_at_each_octet(void **state)
     size_t all = talk(ENOUGH, STOP_CLOSE);
     liar.whole = false;
     assert_true(all > 800);
-    size_t descriptors = siege_descriptors();
+    size_t descriptors = support_descriptors();
     /* TCP's frames are the same but for one octet, and those in TLS, whose
      * handshakes take their time, are the same: some of them. */
     size_t step = liar.ipc ? 1 : liar.tls ? 7 : 3;
@@ -325,7 +325,7 @@ servers_may_close_or_reset_at_each_octet(void **state)
     liar.whole = true;
     assert_int_equal(talk(all, STOP_CLOSE), all);
     liar.whole = false;
-    while (siege_descriptors() > descriptors)
+    while (support_descriptors() > descriptors)
         sched_yield();
 }
 

@@ -10,7 +10,6 @@
 #include "tests/alloc_faults.h"
 #include "tests/support.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -185,18 +184,6 @@ serve(void)
 
 /* ------------------------------------------------------------ each point */
 
-static size_t
-descriptors(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    size_t count = 0;
-    assert_non_null(dir);
-    while (readdir(dir) != NULL)
-        count++;
-    closedir(dir);
-    return count;
-}
-
 /* What no memory may look like: from inside, or from the other side. */
 static bool
 is_expected(int status)
@@ -220,7 +207,7 @@ at_each_point(const char *what, int (*scenario)(void), unsigned stride)
     /* Twice: what is kept for good is there then. */
     if (scenario() != 0 || scenario() != 0)
         fail_msg("%s: %s", what, why);
-    size_t open_before = descriptors();
+    size_t open_before = support_descriptors();
     for (int all = 0; all < 2; all++) {
         bool hit = true;
         unsigned point;
@@ -247,7 +234,8 @@ at_each_point(const char *what, int (*scenario)(void), unsigned stride)
     }
     assert_true(failed > 3);
     print_message("%s: %u points, %u failures\n", what, points, failed);
-    while (descriptors() > open_before) { /* nng closes some a little later */
+    while (support_descriptors()
+           > open_before) { /* nng closes some a little later */
         const struct timespec moment = {.tv_nsec = 5000000};
         nanosleep(&moment, NULL);
     }

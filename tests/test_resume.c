@@ -48,6 +48,13 @@ await_take_overs(struct fake *fake, unsigned count)
     pthread_mutex_unlock(&fake->mutex);
 }
 
+/* One attempt, or on a machine that is busy for seconds another. */
+static void
+takes_over_once_by_each_connection(const struct fake *fake)
+{
+    assert_in_range(fake->take_overs, 1, fake->came - 1);
+}
+
 static void
 what_is_unanswered_is_sent_again_under_its_number(void **state)
 {
@@ -88,7 +95,7 @@ what_is_unanswered_is_sent_again_under_its_number(void **state)
     }
     for (unsigned i = 0; i < 3; i++)
         assert_int_equal(client_collect(queue).status, 0);
-    assert_true(fake.take_overs >= 1); /* more, when one took too long */
+    takes_over_once_by_each_connection(&fake);
     assert_int_equal(fake.bad_numbers, 0);
     farblk_queue_destroy(queue);
     ok(farblk_close(dev));
@@ -257,7 +264,7 @@ reconnect_bounds_how_long_it_is_tried(void **state)
         &fake); /* disconnect() looks whether anything can land yet */
     farblk_queue_destroy(queue);
     ok(farblk_close(dev));
-    assert_true(fake.take_overs >= 1);
+    takes_over_once_by_each_connection(&fake);
     assert_int_equal(fake.disconnects, 1);
     fake_stop(&fake);
 }

@@ -9,7 +9,6 @@
 #include "core/block.h"
 #include "server/shm.h"
 
-#include <dirent.h>
 #include <poll.h>
 #include <stdio.h>
 #include <time.h>
@@ -55,19 +54,6 @@ shm_await_none(void)
     fixture_await(&fixture, now,
                   now.shm_sessions == 0 && now.shm_rings == 0
                       && now.shm_octets == 0);
-}
-
-static unsigned
-shm_descriptors(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    unsigned count = 0;
-
-    assert_non_null(dir);
-    while (readdir(dir) != NULL)
-        count++;
-    closedir(dir);
-    return count;
 }
 
 static void
@@ -488,7 +474,7 @@ requests_go_by_the_socket_when_the_server_ends_the_rings(void **state)
 static void
 memory_and_descriptors_come_back(void **state)
 {
-    unsigned before = 0;
+    size_t before = 0;
     uint64_t blocks = 0;
     uint8_t sector[SECTOR];
 
@@ -507,13 +493,13 @@ memory_and_descriptors_come_back(void **state)
         /* The first rounds start threads, and leave a ring in a queue of the
          * library's until that is used again. */
         if (round <= 3) {
-            unsigned now = shm_descriptors();
+            size_t now = support_descriptors();
             before = now > before ? now : before;
             blocks = block_in_use() > blocks ? block_in_use() : blocks;
         }
         /* nng closes in its own time. */
         while (round > 3
-               && (shm_descriptors() > before || block_in_use() > blocks))
+               && (support_descriptors() > before || block_in_use() > blocks))
             shm_moment();
     }
     fixture_end(&fixture);

@@ -443,15 +443,6 @@ openssl_agrees_on_tls_1_2_and_on_nothing_weaker(void **state)
 }
 
 static int
-teardown(void **state)
-{
-    (void)state;
-    support_watch(NULL);
-    daemon_kill_all();
-    return 0;
-}
-
-static int
 setup(void **state)
 {
     (void)state;
@@ -459,7 +450,7 @@ setup(void **state)
     return 0;
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, daemon_clean)
 
 int
 main(void)
